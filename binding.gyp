@@ -1,0 +1,26 @@
+{
+  "variables": { "asan%": 0 },
+  "targets": [
+    {
+      "target_name": "tun2socks",
+      "sources": [
+        "src/native/addon.c",
+        "src/native/memory.c",
+        "src/native/tun_setup.c",
+        "src/native/tun.c",
+        "src/native/poll.c",
+        "src/native/socket.c",
+        "src/native/spawn.c",
+        "src/native/supervisor.c"
+      ],
+      "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
+      "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"],
+      "conditions": [
+        ["asan==1", {
+          "cflags": ["-fsanitize=address", "-fno-omit-frame-pointer", "-g"],
+          "ldflags": ["-fsanitize=address"]
+        }]
+      ]
+    }
+  ]
+}

@@ -1,0 +1,88 @@
+/**
+ * The layout of a worker's one memory: rx arena | header ring | scratch | datagrams | pages.
+ *
+ * The addon maps it (reserved, touched pages only cost memory); tests use a plain Uint8Array.
+ */
+
+import type { Addon } from "./native/binding.ts";
+import type { StackMemory } from "./stack/ports.ts";
+import { TX_HEADER_OCTETS } from "./tun/batch.ts";
+
+const PAGE = 65536;
+/** One batch of TUN packets: 64 packets rarely exceed it; the reader stops when less than 66 KiB is left. */
+const RX_OCTETS = 32 * PAGE;
+const HEADER_OCTETS: number = Math.ceil(TX_HEADER_OCTETS / PAGE) * PAGE;
+const SCRATCH_OCTETS = 4 * PAGE;
+const DATAGRAM_OCTETS = 32 * PAGE;
+
+/** Octets reserved by default: address space, not memory. */
+export const MEMORY_OCTETS: number = 1 << 30;
+
+/** A bump allocator over a region, emptied at the end of every turn. */
+export class Arena {
+  readonly start: number;
+  readonly end: number;
+  /** The next free octet. */
+  next: number;
+
+  constructor(start: number, end: number) {
+    this.start = start;
+    this.end = end;
+    this.next = start;
+  }
+
+  /** An 8-octet aligned offset of `octets` octets valid until `clear`; -1 when full. */
+  take(octets: number): number {
+    const at = this.next;
+    if (at + octets > this.end) return -1;
+    this.next = (at + octets + 7) & ~7;
+    return at;
+  }
+
+  clear(): void {
+    this.next = this.start;
+  }
+}
+
+export interface MemoryLayout extends StackMemory {
+  readonly rxStart: number;
+  readonly rxEnd: number;
+  readonly headersStart: number;
+  readonly headersEnd: number;
+  /** For one system call at a time: handshakes, the built-in server's copies. Nothing survives a call. */
+  readonly scratchStart: number;
+  readonly scratchEnd: number;
+  /** Datagrams received from upstream, and headers of datagrams to send: valid to the end of the turn. */
+  readonly datagrams: Arena;
+}
+
+/** Reserves the memory of this worker in the addon. Throws what {@link Addon.reserve} throws. */
+export function mapMemory(addon: Addon, octets: number = MEMORY_OCTETS): MemoryLayout {
+  const bytes = new Uint8Array(addon.reserve(octets));
+  return layout(bytes, (start, end) => addon.release(start, end));
+}
+
+/** The same layout over ordinary memory (tests, embedding without the addon). */
+export function plainMemory(octets: number = 64 << 20): MemoryLayout {
+  return layout(new Uint8Array(octets), () => {});
+}
+
+function layout(bytes: Uint8Array, released: (start: number, end: number) => void): MemoryLayout {
+  const headersStart = RX_OCTETS;
+  const scratchStart = headersStart + HEADER_OCTETS;
+  const datagramsStart = scratchStart + SCRATCH_OCTETS;
+  const pagesStart = datagramsStart + DATAGRAM_OCTETS;
+  return {
+    bytes,
+    rxStart: 0,
+    rxEnd: RX_OCTETS,
+    headersStart,
+    headersEnd: scratchStart,
+    scratchStart,
+    scratchEnd: datagramsStart,
+    datagrams: new Arena(datagramsStart, pagesStart),
+    pagesStart,
+    pagesEnd: Math.floor(bytes.length / PAGE) * PAGE,
+    released,
+  };
+}

@@ -1,0 +1,109 @@
+/**
+ * What the relay needs from an upstream: streams (CONNECT) and associations (UDP ASSOCIATE).
+ *
+ * A stream has one of two shapes, decided once when it opens, so that TLS, GSSAPI and Unix sockets need no second
+ * relay: direct (an addon socket; rows of offsets into the worker's memory) or layered (octets in buffers).
+ * Handlers are called from the poll phase or from timers, never from inside a method of the stream.
+ */
+
+import type { TunnelError } from "../errors.ts";
+import type { Endpoint } from "../stack/wire/address.ts";
+
+/** Where a flow goes: `name` when the proxy shall resolve it, else the address of `endpoint`; port from `endpoint`. */
+export interface Destination {
+  readonly name: string | null;
+  readonly endpoint: Endpoint;
+}
+
+/** Why an upstream said no. */
+export interface Refusal {
+  /**
+   * "reply": the server's REP in `reply`. "unreachable": no connection to the proxy. "auth": method or password
+   * refused. "protocol": not SOCKS5, or it closed without a reply. "timeout": no answer within the dial deadline.
+   * "local": our own limit (descriptors, source ports).
+   */
+  readonly kind: "reply" | "unreachable" | "auth" | "protocol" | "timeout" | "local";
+  /** REP of RFC 1928 §6 when kind is "reply", else 0. */
+  readonly reply: number;
+  /** For the log and for the start-up probe. */
+  readonly error: TunnelError;
+}
+
+export interface StreamHandler {
+  /** CONNECT was granted: the stream carries octets from now on. */
+  onOpen(): void;
+  /** CONNECT failed. Last call; the stream is closed. */
+  onRefused(refusal: Refusal): void;
+  /** Direct shape: `recv` has octets, the end of stream, or an error to tell. Level-triggered while not paused. */
+  onReadable(): void;
+  /** Layered shape: octets, valid during the call. */
+  onBytes(bytes: Uint8Array, start: number, end: number): void;
+  /** Layered shape: the end of stream. */
+  onEnd(): void;
+  /** `send` took fewer octets than given, and there is room again. */
+  onWritable(): void;
+  /** Layered shape: the stream broke (reset, time-out) after onOpen. Last call. Direct streams tell by recv/send. */
+  onReset(errno: number): void;
+}
+
+export interface DirectStream {
+  readonly shape: "direct";
+  /** Octets received into `count` [offset, length] rows; 0 at end of stream; -errno (-EAGAIN: nothing now). */
+  recv(rows: Int32Array, count: number): number;
+  /** Octets of `count` rows that the socket took; -errno. After a short or -EAGAIN send, onWritable follows. */
+  send(rows: Int32Array, count: number): number;
+  /** Stops / restarts onReadable. A broken stream reports after resume, so that data received first is delivered first. */
+  pause(): void;
+  resume(): void;
+  /** Sends FIN. */
+  shutdown(): void;
+  /** Sends RST and closes. No call after it. */
+  reset(): void;
+  /** Closes. Before onOpen: cancels the dial. No call after it. Idempotent. */
+  close(): void;
+}
+
+export interface LayeredStream {
+  readonly shape: "layered";
+  /** Octets taken (copied); fewer than given: wait for onWritable. -errno when broken. */
+  send(bytes: Uint8Array, start: number, end: number): number;
+  pause(): void;
+  resume(): void;
+  shutdown(): void;
+  reset(): void;
+  close(): void;
+}
+
+export type Stream = DirectStream | LayeredStream;
+
+export interface AssociationHandler {
+  onOpen(): void;
+  /** Last call. */
+  onRefused(refusal: Refusal): void;
+  /** A datagram from `from`: payload [start, end) of the worker's memory, valid to the end of the turn. */
+  onDatagram(from: Endpoint, start: number, end: number): void;
+  /** The control connection ended or the socket broke. Last call. */
+  onLost(): void;
+}
+
+export interface Association {
+  /**
+   * Queues payload [start, end) of the worker's memory for `to`; `segment` > 0: several datagrams of that size. The memory
+   * must stay until `flush`. False: the queue is full and was not taken (call flush, try again) or it is too big to send.
+   */
+  send(to: Destination, start: number, end: number, segment: number): boolean;
+  /** sendmmsg of what is queued. */
+  flush(): void;
+  /** Idempotent. No call after it. */
+  close(): void;
+}
+
+/** One proxy. */
+export interface Upstream {
+  /** For logs: the URL without its password. */
+  readonly label: string;
+  /** Starts CONNECT. onOpen or onRefused follows, unless closed before. */
+  connect(destination: Destination, handler: StreamHandler): Stream;
+  /** Starts UDP ASSOCIATE. onOpen or onRefused follows, unless closed before. */
+  associate(handler: AssociationHandler): Association;
+}
