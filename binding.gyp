@@ -11,7 +11,9 @@
         "src/native/poll.c",
         "src/native/socket.c",
         "src/native/spawn.c",
-        "src/native/supervisor.c"
+        "src/native/spawn_plan.c",
+        "src/native/supervisor.c",
+        "src/native/supervisor_files.c"
       ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
       "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"],
