@@ -22,15 +22,18 @@ export class Poller {
   readonly #free: number[] = [];
   /** Ids given up during a batch: reusable only after it, lest a stale event reach a newcomer. */
   readonly #retired: number[] = [];
+  #beforeBatch: () => void = () => {};
   #afterBatch: () => void = () => {};
   #open = false;
+  #dispatching = false;
 
   constructor(addon: Addon) {
     this.#addon = addon;
   }
 
-  /** Starts polling; `afterBatch` runs after the handlers of each wake-up. */
-  start(afterBatch: () => void): void {
+  /** Starts polling; `beforeBatch` and `afterBatch` run around the handlers of each wake-up. */
+  start(beforeBatch: () => void, afterBatch: () => void): void {
+    this.#beforeBatch = beforeBatch;
     this.#afterBatch = afterBatch;
     this.#open = true;
     this.#addon.pollStart(this.#events, (count) => this.#onEvents(count));
@@ -68,12 +71,11 @@ export class Poller {
     this.#addon.pollStop();
   }
 
-  #dispatching = false;
-
   #onEvents(count: number): void {
     this.#dispatching = true;
     const events = this.#events;
     try {
+      this.#beforeBatch();
       for (let i = 0; i < count; i++) {
         const handler = this.#handlers[events[2 * i] as number];
         if (handler != null) handler.onPoll(events[2 * i + 1] as number);

@@ -1,0 +1,124 @@
+#!/usr/bin/env node
+// Runs everything the machine permits and prints one total.
+//
+//   npm test                        what cannot run here is named, with what to install
+//   npm test -- --require-e2e       what cannot run here is a failure (continuous integration)
+//   npm test -- --only e2e -t word  one suite, or vitest's own filters
+
+import { spawnSync } from "node:child_process";
+import { accessSync, constants, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** Programs the end-to-end tests run, with the Debian package of each and what is not tested without it. */
+const PROGRAMS = [
+  ["ip", "iproute2", "every end-to-end test"],
+  ["curl", "curl", "transfers and refusals as curl sees them"],
+  ["iperf3", "iperf3", "throughput"],
+  ["dig", "dnsutils", "names inside `exec`"],
+  ["danted", "dante-server", "Dante as the proxy"],
+  ["microsocks", "microsocks", "microsocks as the proxy"],
+  ["sshd", "openssh-server", "`ssh -D` as the proxy"],
+];
+
+const args = process.argv.slice(2);
+const requireE2e = take("--require-e2e");
+const only = takeValue("--only");
+const totals = { passed: 0, failed: 0 };
+const failures = [];
+const missing = PROGRAMS.filter(([program]) => !inPath(program));
+const noE2e = whyNoE2e();
+
+if (args.length === 0 && only === undefined) {
+  step("lint", "npx", ["biome", "ci", "."]);
+  step("types", "npx", ["tsc", "-b"]);
+  step("types of tests", "npx", ["tsc", "-p", "test/tsconfig.json"]);
+}
+if (only === undefined || only === "unit") suite("unit", 300_000);
+if (only === undefined || only === "e2e") {
+  if (noE2e === null) {
+    for (const [, name, what] of missing) report(`${name} is not installed: not run: ${what}`);
+    suite("e2e", 600_000);
+    if (args.length === 0) step("addon under AddressSanitizer", "node", ["scripts/asan.js"]);
+  } else report(`end-to-end tests not run: ${noE2e}`);
+}
+
+for (const failure of failures) console.log(`not passed: ${failure}`);
+console.log(`${totals.passed} passed, ${totals.failed} failed`);
+process.exit(failures.length > 0 || totals.failed > 0 ? 1 : 0);
+
+function take(flag) {
+  const at = args.indexOf(flag);
+  if (at >= 0) args.splice(at, 1);
+  return at >= 0;
+}
+
+function takeValue(flag) {
+  const at = args.indexOf(flag);
+  return at >= 0 ? args.splice(at, 2)[1] : undefined;
+}
+
+function inPath(program) {
+  const path = `${process.env.PATH}:/usr/sbin:/sbin`;
+  return path.split(":").some((directory) => existsSync(join(directory, program)));
+}
+
+function whyNoE2e() {
+  if (process.getuid() !== 0) return "they need root";
+  try {
+    accessSync("/dev/net/tun", constants.R_OK | constants.W_OK);
+  } catch {
+    return "they need /dev/net/tun (modprobe tun)";
+  }
+  if (missing.some(([program]) => program === "ip")) return "they need iproute2";
+  return null;
+}
+
+/** What is not run is said, and under --require-e2e it is a failure. */
+function report(line) {
+  console.log(line);
+  if (requireE2e) failures.push(line);
+}
+
+function step(name, command, argv) {
+  const started = Date.now();
+  const { status } = spawnSync(command, argv, { stdio: "inherit", timeout: 300_000 });
+  console.log(`${name}: ${status === 0 ? "ok" : "failed"} (${seconds(started)} s)`);
+  if (status !== 0) failures.push(name);
+}
+
+function suite(name, timeout) {
+  const started = Date.now();
+  const directory = mkdtempSync(join(tmpdir(), "tun2socks-test-"));
+  const output = join(directory, "result.json");
+  try {
+    const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${output}`];
+    const { status } = spawnSync(
+      "npx",
+      ["vitest", "run", "--project", name, ...reporters, ...args],
+      {
+        stdio: ["ignore", "inherit", "inherit"],
+        timeout,
+        env: {
+          ...process.env,
+          PATH: `${process.env.PATH}:/usr/sbin:/sbin`,
+          TUN2SOCKS_MISSING: missing.map(([program]) => program).join(","),
+        },
+      },
+    );
+    const result = existsSync(output) ? JSON.parse(readFileSync(output, "utf8")) : {};
+    totals.passed += result.numPassedTests ?? 0;
+    totals.failed += result.numFailedTests ?? 0;
+    if (status !== 0) failures.push(`suite ${name}`);
+    if (status === 0 && args.length === 0 && !result.numPassedTests) {
+      failures.push(`suite ${name} ran no test`);
+    }
+    console.log(`${name}: ${result.numPassedTests ?? 0} passed (${seconds(started)} s)`);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+function seconds(started) {
+  return ((Date.now() - started) / 1000).toFixed(1);
+}

@@ -1,0 +1,86 @@
+/**
+ * Flag values, parsed once into what cannot be wrong. Every parser throws TunnelError ERR_USAGE with one line.
+ */
+
+import { TunnelError } from "../errors.ts";
+import { LOG_LEVELS, type LogLevel } from "../log.ts";
+import { Endpoint, parseAddress } from "../stack/wire/address.ts";
+
+/** Seconds, or a number with a unit: 90s, 5m, 2h, 500ms. Returns milliseconds. */
+export function parseDuration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text);
+  if (match === null) throw usage(`"${text}" is not a duration`, "write seconds, or 90s, 5m, 2h");
+  const unit = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[match[2] ?? "s"] as number;
+  const milliseconds = Math.round(Number(match[1]) * unit);
+  if (milliseconds < 1 || milliseconds > MAX_DURATION) {
+    throw usage(`"${text}" is out of range`, "write more than 0 and at most 24h");
+  }
+  return milliseconds;
+}
+
+const MAX_DURATION = 24 * 3_600_000;
+
+/** An integer of [low, high]; hexadecimal with 0x. */
+export function parseInteger(text: string, low: number, high: number): number {
+  const value = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= low && value <= high)) {
+    throw usage(`"${text}" is not a number from ${low} to ${high}`, "see --help");
+  }
+  return value;
+}
+
+export function parseMtu(text: string): number {
+  return parseInteger(text, 1280, 65535);
+}
+
+export function parseLogLevel(text: string): LogLevel {
+  if (!LOG_LEVELS.includes(text as LogLevel)) {
+    throw usage(`"${text}" is not a log level`, `write one of ${LOG_LEVELS.join(", ")}`);
+  }
+  return text as LogLevel;
+}
+
+/** One of `choices`, for instance --dns auto|tcp|udp|off. */
+export function parseChoice<T extends string>(choices: readonly T[]): (text: string) => T {
+  return (text) => {
+    if (!choices.includes(text as T)) {
+      throw usage(`"${text}" is not known`, `write one of ${choices.join(", ")}`);
+    }
+    return text as T;
+  };
+}
+
+/** ADDRESS, ADDRESS:PORT or [V6]:PORT; `port` where none is written. */
+export function parseEndpoint(text: string, port: number): Endpoint {
+  const bracketed = /^\[([^\]]+)\](?::(\d+))?$/.exec(text);
+  const plain = /^([^:]+)(?::(\d+))?$/.exec(text);
+  const host = bracketed?.[1] ?? plain?.[1] ?? text;
+  const written = bracketed?.[2] ?? plain?.[2];
+  const address = parseAddress(host);
+  if (address === null) {
+    throw usage(`"${text}" is not an address`, "write 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53");
+  }
+  const endpoint = new Endpoint().copy(address);
+  endpoint.port = written === undefined ? port : parseInteger(written, 0, 65535);
+  return endpoint;
+}
+
+/** NAME of a network interface, as the kernel takes it (dev_valid_name in net/core/dev.c). */
+export function parseInterface(text: string): string {
+  if (!/^[^\s/:]{1,15}$/.test(text) || text === "." || text === "..") {
+    throw usage(
+      `"${text}" is not an interface name`,
+      "at most 15 octets, no slash, colon or space",
+    );
+  }
+  return text;
+}
+
+/** A device as peers spell it too: tun0 or tun://tun0. */
+export function parseDevice(text: string): string {
+  return parseInterface(text.startsWith("tun://") ? text.slice("tun://".length) : text);
+}
+
+export function usage(what: string, remedy: string): TunnelError {
+  return new TunnelError("ERR_USAGE", `${what}; ${remedy}`);
+}

@@ -1,0 +1,137 @@
+/**
+ * A Linux TUN device on the addon: IFF_NO_PI | IFF_VNET_HDR, offloads as probed, batches both ways.
+ */
+
+import { TunnelError } from "../errors.ts";
+import type { MemoryLayout } from "../memory.ts";
+import {
+  type Addon,
+  type Handle,
+  type NativeError,
+  Offload,
+  RX_ROW,
+  type TunInfo,
+  type TunOpenOptions,
+} from "../native/binding.ts";
+import type { DeviceOffload } from "../stack/ports.ts";
+import type { TxBatch } from "./batch.ts";
+import type { TunDevice, TunDeviceHandler } from "./device.ts";
+
+/** Packets of one read batch. */
+const RX_PACKETS = 64;
+
+export class LinuxTun implements TunDevice {
+  readonly name: string;
+  readonly mtu: number;
+  readonly offload: DeviceOffload;
+  readonly #addon: Addon;
+  readonly #memory: MemoryLayout;
+  readonly #info: TunInfo;
+  readonly #rows: Int32Array = new Int32Array(RX_PACKETS * RX_ROW);
+  #handle: Handle | null = null;
+
+  /** Takes ownership of `info.fd`. */
+  constructor(addon: Addon, memory: MemoryLayout, info: TunInfo) {
+    this.#addon = addon;
+    this.#memory = memory;
+    this.#info = info;
+    this.name = info.name;
+    this.mtu = info.mtu;
+    this.offload = deviceOffload(info);
+  }
+
+  start(handler: TunDeviceHandler): void {
+    const memory = this.#memory;
+    const rows = this.#rows;
+    this.#handle = this.#addon.tunStart(
+      this.#info.fd,
+      this.#info.vnetHeader,
+      memory.rxStart,
+      memory.rxEnd,
+      rows,
+      (count) => {
+        if (count >= 0) handler.onBatch(rows, count);
+        else {
+          this.close();
+          handler.onDeviceError(
+            new TunnelError(
+              "ERR_TUN_OPEN",
+              `${this.name} is gone: the kernel refuses to read it (errno ${-count}); was the device deleted?`,
+            ),
+          );
+        }
+      },
+    );
+  }
+
+  write(batch: TxBatch): number {
+    const packets = batch.packets;
+    const taken =
+      this.#handle === null ? 0 : this.#addon.tunWrite(this.#handle, batch.rows, packets);
+    batch.clear();
+    return packets - taken;
+  }
+
+  close(): void {
+    if (this.#handle === null) return;
+    this.#addon.tunStop(this.#handle);
+    this.#handle = null;
+  }
+}
+
+/**
+ * Opens the TUN device `name`, or creates it.
+ *
+ * @throws TunnelError ERR_TUN_MISSING, ERR_TUN_PERMISSION, ERR_TUN_BUSY, ERR_TUN_OPEN.
+ */
+export function openTun(addon: Addon, name: string, options: TunOpenOptions = {}): TunInfo {
+  try {
+    return addon.tunOpen(name, options);
+  } catch (error) {
+    throw explain(name, error as NativeError);
+  }
+}
+
+/** The error a user reads when a step of opening or configuring a device failed. */
+export function explain(name: string, cause: NativeError): TunnelError {
+  const what = `cannot open ${name}: ${cause.syscall}: ${cause.code}`;
+  const say = (
+    code: "ERR_TUN_MISSING" | "ERR_TUN_PERMISSION" | "ERR_TUN_BUSY" | "ERR_TUN_OPEN",
+    remedy: string,
+  ): TunnelError => new TunnelError(code, `${what}; ${remedy}`, { cause });
+  switch (cause.code) {
+    case "ENOENT":
+    case "ENODEV":
+    case "ENXIO":
+      return say(
+        "ERR_TUN_MISSING",
+        "load the driver with `modprobe tun` (in a container: pass --device /dev/net/tun)",
+      );
+    case "EPERM":
+    case "EACCES":
+      return say(
+        "ERR_TUN_PERMISSION",
+        "run as root or grant CAP_NET_ADMIN, or use `tun2socks exec`, which needs no root",
+      );
+    case "EBUSY":
+      return say(
+        "ERR_TUN_BUSY",
+        "another process serves this device; stop it or choose another name",
+      );
+    case "EINVAL":
+      return say("ERR_TUN_OPEN", "is it a TUN device (not TAP, not another kind of interface)?");
+    default:
+      return say("ERR_TUN_OPEN", "see `ip link` and the kernel log");
+  }
+}
+
+function deviceOffload(info: TunInfo): DeviceOffload {
+  const has = (bit: number): boolean => info.vnetHeader && (info.offload & bit) === bit;
+  return {
+    checksum: has(Offload.CSUM),
+    tso4: has(Offload.TSO4),
+    tso6: has(Offload.TSO6),
+    uso4: has(Offload.USO4),
+    uso6: has(Offload.USO6),
+  };
+}
