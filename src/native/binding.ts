@@ -51,6 +51,9 @@ export const TX_HEAD = 7;
 /** Row of a received datagram: `[offset, length, w0, w1, w2, w3, port, truncated]`. Address as v4-mapped words. */
 export const DGRAM_RX_ROW = 8;
 
+/** Octets of the range that {@link Addon.recvBatch} needs per datagram; only the touched pages cost memory. */
+export const DGRAM_SLOT = 65_536 + 1088;
+
 /**
  * Row of a datagram to send: `[headOffset, headLength, offset, length, w0, w1, w2, w3, port, 0]`.
  * headLength may be 0. port 0: the socket's connected peer.
@@ -79,6 +82,8 @@ export interface TunOpenOptions {
   readonly vnetHeader?: boolean;
   /** Upper bound of the offloads to probe for; default all. */
   readonly offload?: number;
+  /** Device node, "/dev/net/tun" by default. */
+  readonly device?: string;
 }
 
 export interface TunConfigureOptions {
@@ -221,6 +226,10 @@ export interface Addon {
   close(fd: number): void;
   /** SO_LINGER {1, 0}, then close: the peer sees RST. */
   reset(fd: number): void;
+  /** SO_KEEPALIVE: after `idle` seconds of silence, `count` probes, `interval` seconds apart. 0 or -errno. */
+  keepAlive(fd: number, idle: number, interval: number, count: number): number;
+  /** Octets in the send queue that the peer has not acknowledged (SIOCOUTQ), or -errno. */
+  outstanding(fd: number): number;
   /**
    * A UDP socket, bound when `bind` is given (five int32), of family AF_INET for v4-mapped words and
    * AF_INET6 otherwise; `ipv6` says which when `bind` is null. Receive and send buffers are raised to 4 MiB where allowed.
@@ -228,7 +237,10 @@ export interface Addon {
   udpOpen(bind: Int32Array | null, ipv6: boolean, mark: number, device: string): number;
   /** connect(2) of a datagram socket: replies from others are dropped, ICMP errors reported. */
   udpConnect(fd: number, address: Int32Array): number;
-  /** recvmmsg of up to 64 datagrams into [start, end), packed; rows as {@link DGRAM_RX_ROW}. Count or -errno. */
+  /**
+   * recvmmsg of up to 64 datagrams into [start, end), one per {@link DGRAM_SLOT} octets, so that none is
+   * cut short (a smaller range is one slot); rows as {@link DGRAM_RX_ROW}. Count or -errno.
+   */
   recvBatch(fd: number, rows: Int32Array, start: number, end: number): number;
   /** sendmmsg of `count` rows as {@link DGRAM_TX_ROW}. Datagrams taken, or -errno if not even the first was. */
   sendBatch(fd: number, rows: Int32Array, count: number): number;

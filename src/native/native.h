@@ -56,6 +56,9 @@ int tun_configure_device(const char *name, const struct tun_settings *settings, 
 /* Brings up "lo" in the calling thread's network namespace. */
 int loopback_up(struct failure *failure);
 
+/* The MTU, or -1 with *failure filled. */
+int device_mtu(const char *name, struct failure *failure);
+
 void failure_set(struct failure *failure, int err, const char *step);
 
 #endif
