@@ -22,7 +22,7 @@
       "conditions": [
         ["asan==1", {
           "cflags": ["-fsanitize=address", "-fno-omit-frame-pointer", "-g"],
-          "ldflags": ["-fsanitize=address"]
+          "ldflags": ["-fsanitize=address", "-Wl,-z,nodelete"]
         }]
       ]
     }

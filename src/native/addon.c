@@ -313,6 +313,9 @@ static void end(napi_async_cleanup_hook_handle hook, void *data)
 	in->flags = NULL;
 	in->flags_length = 0;
 	datagram_end(in);
+	if (in->memory_ref != NULL)
+		napi_delete_reference(in->env, in->memory_ref);
+	in->memory_ref = NULL;
 	in->ending = hook;
 	if (in->closing == 0)
 		napi_remove_async_cleanup_hook(hook);
