@@ -1,0 +1,91 @@
+/**
+ * Which destinations the built-in server refuses, decided from addresses alone.
+ *
+ * A proxy lends its place in the network to its clients, so by default it does not lend what only its own host may
+ * reach: loopback, its own addresses, link-local (where clouds keep their metadata services), and, for clients that
+ * are not on this host, private networks. Names are judged by what they resolve to, address by address, so a name
+ * that points inside opens nothing (no DNS rebinding). An IPv4 address inside an IPv6 one (NAT64, RFC 6052; 6to4,
+ * RFC 3056) is judged too. Groups are refused always: SOCKS has no way to join them.
+ */
+
+import { networkInterfaces } from "node:os";
+import { Endpoint, parseAddress } from "../stack/wire/address.ts";
+
+/** Why a destination is refused; "allowed" if it is not. */
+export type Verdict = "allowed" | "group" | "own-host" | "link-local" | "private";
+
+/** The rules of one server. */
+export class AccessPolicy {
+  readonly #allowPrivate: boolean;
+  readonly #inner = new Endpoint();
+  #own: readonly Endpoint[] = [];
+
+  constructor(allowPrivate: boolean) {
+    this.#allowPrivate = allowPrivate;
+  }
+
+  /** The addresses of this host, for instance {@link ownAddresses}. */
+  setOwn(own: readonly Endpoint[]): void {
+    this.#own = own;
+  }
+
+  /** Judges `destination` for `client`; ports do not matter. Allocates nothing. */
+  judge(client: Endpoint, destination: Endpoint): Verdict {
+    const verdict = this.#judgeAsWritten(client, destination);
+    if (verdict !== "allowed" || destination.isV4) return verdict;
+    const inner = embeddedV4(destination);
+    if (inner === 0) return verdict;
+    return this.#judgeAsWritten(client, this.#inner.set(0, 0, 0xffff, inner, 0));
+  }
+
+  #judgeAsWritten(client: Endpoint, destination: Endpoint): Verdict {
+    if (destination.isMulticast || destination.isBroadcast) return "group";
+    if (this.#allowPrivate) return "allowed";
+    if (destination.isLoopback || destination.isUnspecified) return "own-host";
+    if (destination.isLinkLocal || isEc2Metadata(destination)) return "link-local";
+    if (this.#isOwn(destination)) return "own-host";
+    if ((destination.isPrivate || isLocalUse(destination)) && !client.isLoopback) return "private";
+    return "allowed";
+  }
+
+  #isOwn(destination: Endpoint): boolean {
+    const own = this.#own;
+    for (let i = 0; i < own.length; i++) {
+      if ((own[i] as Endpoint).sameAddress(destination)) return true;
+    }
+    return false;
+  }
+}
+
+/** The addresses of this host's interfaces. */
+export function ownAddresses(): Endpoint[] {
+  const own: Endpoint[] = [];
+  for (const addresses of Object.values(networkInterfaces())) {
+    for (const { address } of addresses ?? []) {
+      const parsed = parseAddress(address);
+      if (parsed !== null) own.push(parsed);
+    }
+  }
+  return own;
+}
+
+/** fd00:ec2::254, the IPv6 address of EC2's instance metadata service. */
+function isEc2Metadata({ w0, w1, w2, w3 }: Endpoint): boolean {
+  return w0 === (0xfd000ec2 | 0) && w1 === 0 && w2 === 0 && w3 === 0x254;
+}
+
+/**
+ * What is no more public than RFC 1918: 198.18.0.0/15 (RFC 2544), 192.0.0.0/24 (RFC 6890) and the deprecated
+ * site-local fec0::/10 (RFC 3879).
+ */
+function isLocalUse({ isV4, w0, w3 }: Endpoint): boolean {
+  if (!isV4) return w0 >>> 22 === 0x3fb;
+  return w3 >>> 17 === 0xc612 >>> 1 || w3 >>> 8 === 0xc00000;
+}
+
+/** The IPv4 address in a NAT64 (64:ff9b::/96) or 6to4 (2002::/16) address, or 0. */
+function embeddedV4({ w0, w1, w2, w3 }: Endpoint): number {
+  if (w0 === 0x0064ff9b && w1 === 0 && w2 === 0) return w3;
+  if (w0 >>> 16 === 0x2002) return (w0 << 16) | (w1 >>> 16);
+  return 0;
+}

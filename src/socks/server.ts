@@ -1,0 +1,264 @@
+/**
+ * The built-in SOCKS5 server: CONNECT and UDP ASSOCIATE (RFC 1928), user and password (RFC 1929).
+ *
+ * It is the default upstream and must not be the bottleneck, so it lives on the same sockets, poller and memory as
+ * everything else. This file owns the listening socket, the bounds and what all connections share. Clients are
+ * bounded by the memory it was given (two slots each, see {@link SlotPool}); at the bound, and when descriptors run
+ * out, new clients wait in the kernel's queue.
+ */
+
+import { constants } from "node:os";
+import { TunnelError } from "../errors.ts";
+import { type Log, LogLimiter } from "../log.ts";
+import { type Addon, DGRAM_RX_ROW, DGRAM_TX_ROW, Epoll } from "../native/binding.ts";
+import type { Poller, PollHandler } from "../native/poller.ts";
+import { Timer, type TimerHandler, type Timers } from "../stack/timer-wheel.ts";
+import { Endpoint, formatEndpoint, parseAddress } from "../stack/wire/address.ts";
+import { AccessPolicy, ownAddresses, type Verdict } from "./access.ts";
+import { SlotPool } from "./buffers.ts";
+import { CredentialTable } from "./credentials.ts";
+import { type Lookup, NameResolver, type Turn } from "./name-resolver.ts";
+import { MAX_DATAGRAMS } from "./server-association.ts";
+import {
+  type ConnectionEnvironment,
+  isExhaustion,
+  ServerConnection,
+  type ServerMemory,
+} from "./server-connection.ts";
+import { ServerStats } from "./server-stats.ts";
+
+export interface SocksServerOptions {
+  /** An IPv4 or IPv6 address; "::" serves both families. */
+  readonly address: string;
+  /** 0: one of the kernel's choice. */
+  readonly port: number;
+  /** User → password; null: anyone who reaches the port. */
+  readonly credentials: ReadonlyMap<string, string> | null;
+  /** Opens private networks, link-local and this host itself to clients. */
+  readonly allowPrivate: boolean;
+  /** Listen beyond loopback without credentials. */
+  readonly open: boolean;
+  /** SO_MARK and SO_BINDTODEVICE of sockets towards targets. */
+  readonly mark?: number;
+  readonly device?: string;
+}
+
+export interface SocksServerEnvironment {
+  readonly addon: Addon;
+  readonly poller: Poller;
+  /**
+   * Scratch and datagrams are borrowed for one call at a time. The pages belong to the server alone: with a stack
+   * in the same worker, give each a part ({@link ServerMemory} with other bounds).
+   */
+  readonly memory: ServerMemory;
+  readonly timers: Timers;
+  readonly log: Log;
+  /** Names are resolved outside the loop: their answers enter it here. */
+  readonly turn: Turn;
+  /** getaddrinfo(3) unless a test has another. */
+  readonly lookup?: Lookup;
+}
+
+/** Connections waiting to be accepted. */
+const BACKLOG = 1024;
+/** Accepted per event. */
+const ACCEPTS_PER_EVENT = 64;
+/** How long accepting pauses after EMFILE and the like. */
+const ACCEPT_BACK_OFF = 100;
+/** How old the list of this host's addresses may be. */
+const OWN_ADDRESSES_LIFE = 5000;
+
+const { EADDRINUSE, EACCES, EADDRNOTAVAIL, EAGAIN } = constants.errno;
+
+export class SocksServer implements PollHandler, TimerHandler, ConnectionEnvironment {
+  readonly stats: ServerStats = new ServerStats();
+  /** Clients at a time. */
+  readonly maxConnections: number;
+  readonly addon: Addon;
+  readonly poller: Poller;
+  readonly memory: ServerMemory;
+  readonly timers: Timers;
+  readonly log: Log;
+  readonly slots: SlotPool;
+  readonly names: NameResolver;
+  readonly credentials: CredentialTable | null;
+  readonly mark: number;
+  readonly device: string;
+  readonly row: Int32Array = new Int32Array(2);
+  readonly address: Int32Array = new Int32Array(5);
+  readonly received: Int32Array = new Int32Array(MAX_DATAGRAMS * DGRAM_RX_ROW);
+  readonly sending: Int32Array = new Int32Array(MAX_DATAGRAMS * DGRAM_TX_ROW);
+  readonly #options: SocksServerOptions;
+  readonly #policy: AccessPolicy;
+  readonly #connections = new Set<ServerConnection>();
+  readonly #timer = new Timer(this);
+  readonly #limiter = new LogLimiter();
+  #listener = -1;
+  #pollId = -1;
+  #ownKnown = Number.NEGATIVE_INFINITY;
+
+  constructor(options: SocksServerOptions, environment: SocksServerEnvironment) {
+    const { memory, timers } = environment;
+    this.#options = options;
+    this.addon = environment.addon;
+    this.poller = environment.poller;
+    this.memory = memory;
+    this.timers = timers;
+    this.log = environment.log;
+    this.slots = new SlotPool(memory.pagesStart, memory.pagesEnd, timers, memory.released);
+    this.maxConnections = Math.floor(this.slots.capacity / 2);
+    this.names = new NameResolver(environment.turn, environment.lookup);
+    this.credentials =
+      options.credentials === null ? null : new CredentialTable(options.credentials);
+    this.mark = options.mark ?? 0;
+    this.device = options.device ?? "";
+    this.#policy = new AccessPolicy(options.allowPrivate);
+  }
+
+  /**
+   * Starts to listen; returns the address and port in use.
+   *
+   * @throws TunnelError ERR_PROXY_OPEN (beyond loopback, no credentials, not `open`), ERR_PROXY_LISTEN.
+   */
+  listen(): Endpoint {
+    const { address, port, open } = this.#options;
+    const endpoint = parseAddress(address);
+    if (endpoint === null) {
+      throw new TunnelError(
+        "ERR_PROXY_LISTEN",
+        `cannot listen on "${address}": not an IPv4 or IPv6 address; write 127.0.0.1, ::1 or another of this host`,
+      );
+    }
+    endpoint.port = port;
+    if (!endpoint.isLoopback && this.credentials === null && !open) {
+      throw new TunnelError(
+        "ERR_PROXY_OPEN",
+        `will not listen on ${formatEndpoint(endpoint)}: whoever reaches it could use the proxy; set a user and password, listen on 127.0.0.1, or say --open`,
+      );
+    }
+    const { w0, w1, w2, w3 } = endpoint;
+    this.address.set([w0, w1, w2, w3, port]);
+    let result = this.addon.tcpListen(this.address, BACKLOG);
+    if (result >= 0) {
+      this.#listener = result;
+      result = this.poller.add(this.#listener, this, Epoll.IN);
+    }
+    if (result < 0) {
+      this.close();
+      throw new TunnelError("ERR_PROXY_LISTEN", listenFailure(endpoint, -result));
+    }
+    this.#pollId = result;
+    this.addon.localAddress(this.#listener, this.address);
+    endpoint.port = this.address[4] as number;
+    return endpoint;
+  }
+
+  /** Stops listening and ends every connection. Idempotent. */
+  close(): void {
+    if (this.#pollId >= 0) this.poller.remove(this.#pollId, this.#listener);
+    if (this.#listener >= 0) this.addon.close(this.#listener);
+    this.#pollId = -1;
+    this.#listener = -1;
+    for (const connection of this.#connections) connection.close();
+    this.names.close();
+    this.slots.close();
+    this.timers.clear(this.#timer);
+  }
+
+  /** The listening socket has clients. */
+  onPoll(_bits: number): void {
+    for (let i = 0; i < ACCEPTS_PER_EVENT; i++) {
+      if (this.#connections.size >= this.maxConnections) {
+        this.stats.acceptFull++;
+        this.#warn("full", `${this.maxConnections} clients, new ones wait`);
+        this.#listenFor(0);
+        return;
+      }
+      const fd = this.addon.tcpAccept(this.#listener, this.address);
+      if (fd === -EAGAIN) return;
+      if (fd < 0) {
+        // Else the client's fault (it left before it was accepted): on to the next.
+        if (isExhaustion(-fd)) {
+          this.#backOff();
+          return;
+        }
+        continue;
+      }
+      this.#accept(fd);
+    }
+  }
+
+  /** The back-off after exhaustion is over. */
+  onTimer(): void {
+    this.#listenFor(Epoll.IN);
+  }
+
+  /** ConnectionEnvironment: the access rules, with a recent list of this host's addresses. */
+  judge(client: Endpoint, destination: Endpoint): Verdict {
+    const now = this.timers.now();
+    if (now - this.#ownKnown >= OWN_ADDRESSES_LIFE) {
+      this.#ownKnown = now;
+      this.#policy.setOwn(ownAddresses());
+    }
+    return this.#policy.judge(client, destination);
+  }
+
+  /** ConnectionEnvironment: room for another client. */
+  onConnectionClosed(connection: ServerConnection): void {
+    const wasFull = this.#connections.size >= this.maxConnections;
+    if (this.#connections.delete(connection)) this.stats.activeConnections--;
+    if (wasFull && this.#timer.deadline < 0) this.#listenFor(Epoll.IN);
+  }
+
+  #accept(fd: number): void {
+    const { address } = this;
+    const peer = new Endpoint();
+    peer.set(
+      address[0] as number,
+      address[1] as number,
+      address[2] as number,
+      address[3] as number,
+      address[4] as number,
+    );
+    this.stats.accepted++;
+    this.stats.activeConnections++;
+    const connection = new ServerConnection(this, fd, peer);
+    this.#connections.add(connection);
+    connection.start();
+  }
+
+  #backOff(): void {
+    this.stats.acceptExhausted++;
+    this.#warn("exhausted", "no descriptor or memory for another client; raise ulimit -n");
+    this.#listenFor(0);
+    this.timers.set(this.#timer, this.timers.now() + ACCEPT_BACK_OFF);
+  }
+
+  #listenFor(bits: number): void {
+    if (this.#pollId >= 0) this.poller.modify(this.#pollId, this.#listener, bits);
+  }
+
+  #warn(key: string, line: string): void {
+    const suffix = this.#limiter.pass(key, this.timers.now());
+    if (suffix !== null) this.log.warn?.(`proxy: ${line}${suffix}`);
+  }
+}
+
+function listenFailure(endpoint: Endpoint, errno: number): string {
+  const what = `cannot listen on ${formatEndpoint(endpoint)}`;
+  switch (errno) {
+    case EADDRINUSE:
+      return `${what}: another program has the port; choose another port or stop that program`;
+    case EACCES:
+      return `${what}: ports below 1024 need CAP_NET_BIND_SERVICE; choose another port`;
+    case EADDRNOTAVAIL:
+      return `${what}: this host has no such address; choose one that \`ip address\` shows`;
+    default:
+      return `${what}: ${errnoName(errno)}; choose another address or port`;
+  }
+}
+
+function errnoName(errno: number): string {
+  for (const [name, value] of Object.entries(constants.errno)) if (value === errno) return name;
+  return `errno ${errno}`;
+}
