@@ -1,0 +1,75 @@
+/** What all flows of one relay share, so that a flow is a few fields and no closures. */
+
+import { type Log, LogLimiter } from "../log.ts";
+import type { MemoryLayout } from "../memory.ts";
+import type { Destination, Refusal, Upstream } from "../socks/ports.ts";
+import { MAX_SLICES } from "../stack/ports.ts";
+import type { Timers } from "../stack/timer-wheel.ts";
+import { Endpoint } from "../stack/wire/address.ts";
+import type { AddressPlan } from "./address-plan.ts";
+import type { AssociationTable } from "./association-table.ts";
+import { DialQueue } from "./dial-queue.ts";
+import { isOperatorsConcern } from "./refusal.ts";
+import { RelayStats } from "./stats.ts";
+
+/** The worker a relay runs in. */
+export interface RelayEnvironment {
+  readonly memory: MemoryLayout;
+  readonly timers: Timers;
+  readonly log: Log;
+}
+
+export class RelayContext implements RelayEnvironment {
+  readonly memory: MemoryLayout;
+  readonly timers: Timers;
+  readonly log: Log;
+  readonly plan: AddressPlan;
+  readonly associations: AssociationTable;
+  readonly stats: RelayStats = new RelayStats();
+  readonly dials: DialQueue = new DialQueue();
+  /** Scratch rows of one readable/send or space/recv pair. */
+  readonly rows: Int32Array = new Int32Array(2 * ROWS);
+  readonly #limiter = new LogLimiter();
+
+  constructor(environment: RelayEnvironment, plan: AddressPlan, associations: AssociationTable) {
+    this.memory = environment.memory;
+    this.timers = environment.timers;
+    this.log = environment.log;
+    this.plan = plan;
+    this.associations = associations;
+  }
+
+  /** Tells the operator of trouble that is the proxy's or ours; at most one line per kind and 5 s. */
+  logRefusal(upstream: Upstream, refusal: Refusal): void {
+    if (isOperatorsConcern(refusal))
+      this.warn(`${upstream.label} ${refusal.kind}`, line(upstream, refusal));
+  }
+
+  /** A warning at most once per `key` and 5 s. */
+  warn(key: string, text: string): void {
+    const suffix = this.log.warn === undefined ? null : this.#limiter.pass(key, this.timers.now());
+    if (suffix !== null) this.log.warn?.(text + suffix);
+  }
+}
+
+/** A destination by address whose endpoint is set before each use: valid during one call. */
+export class AddressDestination implements Destination {
+  readonly name = null;
+  endpoint: Endpoint = new Endpoint();
+
+  at(endpoint: Endpoint): this {
+    this.endpoint = endpoint;
+    return this;
+  }
+}
+
+function line(upstream: Upstream, refusal: Refusal): string {
+  const { code, message } = refusal.error;
+  if (refusal.kind === "local") {
+    return `${upstream.label}: out of descriptors or ports: ${message}; raise the limit with \`ulimit -n\` (${code})`;
+  }
+  return `${upstream.label}: ${message} (${code})`;
+}
+
+/** As many as a packet has slices, twice: one system call moves what a wake-up brought. */
+const ROWS = 2 * MAX_SLICES;

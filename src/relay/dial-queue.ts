@@ -1,0 +1,61 @@
+/**
+ * At most so many handshakes with the proxy at a time; the rest wait in order of arrival.
+ *
+ * Servers queue bursts badly (Dante negotiates with 96 clients per process), and every dial is a descriptor. The
+ * queue is bounded by its callers: pending opens and UDP flows have bounds of their own.
+ */
+
+/** Something that dials when its turn comes. */
+export interface Dial {
+  /** Called at once or later, at most once per `request`; never after `release`. */
+  startDial(): void;
+}
+
+/** Handshakes at a time by default. */
+export const MAX_DIALS = 256;
+
+export class DialQueue {
+  readonly #limit: number;
+  readonly #active = new Set<Dial>();
+  /** In order of arrival. */
+  readonly #waiting = new Set<Dial>();
+
+  constructor(limit: number = MAX_DIALS) {
+    this.#limit = limit;
+  }
+
+  get active(): number {
+    return this.#active.size;
+  }
+
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  /** Starts `dial` now or when a place is free. */
+  request(dial: Dial): void {
+    if (this.#active.size >= this.#limit) {
+      this.#waiting.add(dial);
+      return;
+    }
+    this.#active.add(dial);
+    dial.startDial();
+  }
+
+  /** The handshake ended, however it did, or is not wanted any more. Idempotent. */
+  release(dial: Dial): void {
+    if (this.#waiting.delete(dial) || !this.#active.delete(dial)) return;
+    for (const next of this.#waiting) {
+      if (this.#active.size >= this.#limit) return;
+      this.#waiting.delete(next);
+      this.#active.add(next);
+      next.startDial();
+    }
+  }
+
+  /** Forgets everybody. */
+  clear(): void {
+    this.#waiting.clear();
+    this.#active.clear();
+  }
+}

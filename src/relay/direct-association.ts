@@ -1,0 +1,163 @@
+/**
+ * Datagrams to and from the host's loopback: a socket of each family, opened when first needed and bound to
+ * loopback, so that nobody else can reach it.
+ */
+
+import type { Arena, MemoryLayout } from "../memory.ts";
+import { DGRAM_RX_ROW, DGRAM_TX_ROW, Epoll } from "../native/binding.ts";
+import type { PollHandler } from "../native/poller.ts";
+import type { Association, AssociationHandler, Destination } from "../socks/ports.ts";
+import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
+import { Endpoint } from "../stack/wire/address.ts";
+import type { DirectEnvironment } from "./direct-stream.ts";
+import { errnoRefusal } from "./errno-refusal.ts";
+
+/** Datagrams of one system call. */
+const MAX_DATAGRAMS = 64;
+/** The least room worth a recvmmsg: one datagram of any size. */
+const MIN_ROOM = 65_536;
+
+export class LoopbackAssociation implements Association, TimerHandler {
+  readonly #environment: DirectEnvironment;
+  readonly #handler: AssociationHandler;
+  readonly #opening: Timer = new Timer(this);
+  readonly #sockets: [LoopbackSocket, LoopbackSocket];
+  #closed = false;
+
+  constructor(environment: DirectEnvironment, memory: MemoryLayout, handler: AssociationHandler) {
+    this.#environment = environment;
+    this.#handler = handler;
+    this.#sockets = [
+      new LoopbackSocket(environment, memory, handler, Int32Array.of(0, 0, 0xffff, 0x7f000001, 0)),
+      new LoopbackSocket(environment, memory, handler, Int32Array.of(0, 0, 0, 1, 0)),
+    ];
+    environment.timers.set(this.#opening, environment.timers.now());
+  }
+
+  send(to: Destination, start: number, end: number, segment: number): boolean {
+    const socket = this.#sockets[to.endpoint.isV4 ? 0 : 1];
+    return socket.queue(to.endpoint, start, end, segment);
+  }
+
+  flush(): void {
+    this.#sockets[0].flush();
+    this.#sockets[1].flush();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#environment.timers.clear(this.#opening);
+    this.#sockets[0].close();
+    this.#sockets[1].close();
+  }
+
+  onTimer(): void {
+    const errno = Math.min(this.#sockets[0].open(), 0);
+    if (errno === 0) this.#handler.onOpen();
+    else if (!this.#closed) {
+      this.close();
+      this.#handler.onRefused(errnoRefusal(-errno));
+    }
+  }
+}
+
+/** One socket, with the rows of its system calls. */
+class LoopbackSocket implements PollHandler {
+  readonly #environment: DirectEnvironment;
+  readonly #memory: MemoryLayout;
+  readonly #handler: AssociationHandler;
+  readonly #address: Int32Array;
+  readonly #from: Endpoint = new Endpoint();
+  readonly #tx: Int32Array = new Int32Array(MAX_DATAGRAMS * DGRAM_TX_ROW);
+  readonly #rx: Int32Array = new Int32Array(MAX_DATAGRAMS * DGRAM_RX_ROW);
+  #queued = 0;
+  #fd = -1;
+  #pollId = -1;
+
+  constructor(
+    environment: DirectEnvironment,
+    memory: MemoryLayout,
+    handler: AssociationHandler,
+    address: Int32Array,
+  ) {
+    this.#environment = environment;
+    this.#memory = memory;
+    this.#handler = handler;
+    this.#address = address;
+  }
+
+  /** Opens the socket if it is not open. The descriptor or -errno. */
+  open(): number {
+    if (this.#fd >= 0) return this.#fd;
+    const { addon, poller } = this.#environment;
+    const fd = addon.udpOpen(this.#address, this.#address[2] === 0, 0, "");
+    if (fd < 0) return fd;
+    this.#pollId = poller.add(fd, this, Epoll.IN);
+    if (this.#pollId < 0) {
+      addon.close(fd);
+      return this.#pollId;
+    }
+    this.#fd = fd;
+    return fd;
+  }
+
+  /** False: there is no room for all of it; flush first. A socket that cannot be opened takes and drops. */
+  queue(to: Endpoint, start: number, end: number, segment: number): boolean {
+    const step = segment > 0 ? segment : Math.max(1, end - start);
+    const count = Math.max(1, Math.ceil((end - start) / step));
+    if (this.#queued + count > MAX_DATAGRAMS) return false;
+    if (this.open() < 0) return true;
+    for (let at = start, i = 0; i < count; i++, at += step) {
+      const row = this.#queued++ * DGRAM_TX_ROW;
+      const tx = this.#tx;
+      tx[row + 1] = 0;
+      tx[row + 2] = at;
+      tx[row + 3] = Math.min(step, end - at);
+      tx[row + 4] = to.w0;
+      tx[row + 5] = to.w1;
+      tx[row + 6] = to.w2;
+      tx[row + 7] = to.w3;
+      tx[row + 8] = to.port;
+    }
+    return true;
+  }
+
+  flush(): void {
+    if (this.#queued === 0) return;
+    // What the socket does not take now is lost, as datagrams may be.
+    this.#environment.addon.sendBatch(this.#fd, this.#tx, this.#queued);
+    this.#queued = 0;
+  }
+
+  close(): void {
+    if (this.#fd < 0) return;
+    this.#environment.poller.remove(this.#pollId, this.#fd);
+    this.#environment.addon.close(this.#fd);
+    this.#fd = -1;
+  }
+
+  onPoll(): void {
+    const arena: Arena = this.#memory.datagrams;
+    // A full arena is empty again with the next turn, and readiness is level-triggered.
+    if (arena.end - arena.next < MIN_ROOM) return;
+    const rx = this.#rx;
+    const count = this.#environment.addon.recvBatch(this.#fd, rx, arena.next, arena.end);
+    // All are taken before the first is handed on: its handler may take from the arena too.
+    for (let i = 0, row = 0; i < count; i++, row += DGRAM_RX_ROW) {
+      const end = (rx[row] as number) + (rx[row + 1] as number);
+      arena.next = Math.max(arena.next, (end + 7) & ~7);
+    }
+    for (let i = 0, row = 0; i < count && this.#fd >= 0; i++, row += DGRAM_RX_ROW) {
+      const start = rx[row] as number;
+      const end = start + (rx[row + 1] as number);
+      const from = this.#from.set(
+        rx[row + 2] as number,
+        rx[row + 3] as number,
+        rx[row + 4] as number,
+        rx[row + 5] as number,
+        rx[row + 6] as number,
+      );
+      this.#handler.onDatagram(from, start, end);
+    }
+  }
+}

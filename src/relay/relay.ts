@@ -1,0 +1,176 @@
+/**
+ * What happens to a new flow: to which upstream it goes, or how it is refused.
+ *
+ * A `Relay` owns the upstream side of all flows of one stack: dials, streams, associations, lookups. It sees the stack
+ * and the upstream through their ports only, and time through the shared timers.
+ */
+
+import type { Upstream } from "../socks/ports.ts";
+import type { TcpConnection, TcpHandler, UdpFlow, UdpHandler } from "../stack/ports.ts";
+import { Endpoint } from "../stack/wire/address.ts";
+import { AddressPlan, DNS_PORT, loopbackOf, Place } from "./address-plan.ts";
+import { AssociationTable, maxAssociations } from "./association-table.ts";
+import { RelayContext, type RelayEnvironment } from "./context.ts";
+import { DnsRelay } from "./dns-relay.ts";
+import { HostName } from "./host-name.ts";
+import type { RelayStats } from "./stats.ts";
+import { TcpRelay, type TcpRelayOwner } from "./tcp-relay.ts";
+import { WaitingRoom } from "./udp-path.ts";
+import { UdpRelay, type UdpRoutes } from "./udp-relay.ts";
+import { UdpUpstream } from "./udp-upstream.ts";
+
+export type { RelayEnvironment } from "./context.ts";
+
+export type DnsMode = "auto" | "tcp" | "udp" | "off";
+
+export interface RelayOptions {
+  readonly upstream: Upstream;
+  /** The way to the host's loopback; null when that is not offered. */
+  readonly direct: Upstream | null;
+  readonly dns: {
+    readonly mode: DnsMode;
+    /** The resolver behind ours, with its port; null: lookups at our address fail. */
+    readonly server: Endpoint | null;
+    /** Our own, of each family; ports do not matter. */
+    readonly addresses: readonly Endpoint[];
+  };
+  readonly hostLoopback: {
+    readonly enabled: boolean;
+    /** The host's loopback as clients know it, one of each family. */
+    readonly addresses: readonly Endpoint[];
+    /** The name of those addresses. */
+    readonly name: string;
+  };
+  /** Ranges in text form in which everything but the addresses above is refused. */
+  readonly reserved: readonly string[];
+  /** The proxy's own addresses: a flow to one of them is our own connection come back (a routing loop). */
+  readonly upstreamEndpoints?: readonly Endpoint[];
+  /** Descriptors this process may open: bounds the associations. */
+  readonly nofile: number;
+  /** Idle life of a UDP flow, ms. */
+  readonly udpTimeout: number;
+  /** Fills its argument with random numbers (ids of lookups). Default: the system's. */
+  readonly random?: (ids: Uint16Array) => void;
+}
+
+export class Relay implements TcpRelayOwner {
+  readonly stats: RelayStats;
+  readonly #options: RelayOptions;
+  readonly #context: RelayContext;
+  readonly #dns: DnsRelay | null;
+  readonly #routes: UdpRoutes;
+  readonly #tcpRelays = new Set<TcpRelay>();
+  readonly #udpRelays = new Set<UdpRelay>();
+
+  constructor(options: RelayOptions, environment: RelayEnvironment) {
+    const { upstream, dns, hostLoopback, direct } = options;
+    this.#options = options;
+    const hostEnabled = hostLoopback.enabled && direct !== null;
+    const plan = new AddressPlan({
+      resolvers: dns.addresses,
+      hosts: hostLoopback.addresses,
+      hostEnabled,
+      reserved: options.reserved,
+    });
+    const associations = new AssociationTable(maxAssociations(options.nofile));
+    this.#context = new RelayContext(environment, plan, associations);
+    this.stats = this.#context.stats;
+    const proxy = new UdpUpstream(upstream, true);
+    this.#dns = this.#makeDns(proxy, hostEnabled);
+    this.#routes = {
+      proxy,
+      host: direct === null ? null : new UdpUpstream(direct, false),
+      dns: this.#dns,
+      room: new WaitingRoom(),
+      udpTimeout: options.udpTimeout,
+      ended: (relay) => this.#udpRelays.delete(relay),
+    };
+  }
+
+  onTcpOpen(connection: TcpConnection): TcpHandler | null {
+    const { target } = connection;
+    const endpoint = new Endpoint().copy(target);
+    let upstream = this.#options.upstream;
+    switch (this.#context.plan.place(target)) {
+      case Place.RESOLVER: {
+        const { mode, server } = this.#options.dns;
+        if (target.port !== DNS_PORT || mode === "off" || server === null) {
+          return this.#refuse(connection, "reset");
+        }
+        endpoint.copy(server);
+        break;
+      }
+      case Place.HOST:
+        upstream = this.#options.direct as Upstream;
+        loopbackOf(target, endpoint);
+        break;
+      case Place.NOWHERE:
+        return this.#refuse(connection, "reset");
+      default:
+        if (this.#isLoop(target)) return this.#refuse(connection, "host-unreachable");
+    }
+    const relay = new TcpRelay(this, this.#context, upstream, { name: null, endpoint }, connection);
+    this.#tcpRelays.add(relay);
+    relay.start();
+    return relay;
+  }
+
+  onUdpOpen(flow: UdpFlow, _target: Endpoint): UdpHandler | null {
+    const relay = new UdpRelay(this.#context, this.#routes, flow);
+    this.#udpRelays.add(relay);
+    return relay;
+  }
+
+  /** Ends every flow; clients and upstreams see resets. Idempotent. */
+  close(): void {
+    for (const relay of this.#tcpRelays) relay.close();
+    for (const relay of this.#udpRelays) relay.close();
+    this.#dns?.close();
+  }
+
+  ended(relay: TcpRelay): void {
+    this.#tcpRelays.delete(relay);
+  }
+
+  #makeDns(proxy: UdpUpstream, hostEnabled: boolean): DnsRelay | null {
+    const { dns, hostLoopback, random } = this.#options;
+    if (dns.mode === "off") return null;
+    return new DnsRelay(
+      this.#context,
+      proxy,
+      { mode: dns.mode, server: dns.server, random: random ?? systemRandom },
+      new HostName(hostLoopback.name, hostLoopback.addresses, hostEnabled),
+    );
+  }
+
+  #isLoop(target: Endpoint): boolean {
+    for (const endpoint of this.#options.upstreamEndpoints ?? []) {
+      if (!endpoint.equals(target)) continue;
+      const { label } = this.#options.upstream;
+      this.#context.warn(
+        "loop",
+        `${label}: a connection to the proxy came back through the tunnel; route the proxy's address around it`,
+      );
+      return true;
+    }
+    return false;
+  }
+
+  #refuse(connection: TcpConnection, reason: "reset" | "host-unreachable"): TcpHandler {
+    this.stats.tcpRefused++;
+    connection.refuse(reason);
+    return REFUSED;
+  }
+}
+
+/** The handler of a flow that was refused at once: it hears nothing more. */
+const REFUSED: TcpHandler = {
+  onReadable(): void {},
+  onFin(): void {},
+  onWritable(): void {},
+  onClosed(): void {},
+};
+
+function systemRandom(ids: Uint16Array): void {
+  crypto.getRandomValues(ids);
+}

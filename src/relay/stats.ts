@@ -1,0 +1,54 @@
+/** What the relay counted. Plain numbers, read by whoever wants a snapshot. */
+
+export class RelayStats {
+  /** Flows whose CONNECT was granted. */
+  tcpOpened = 0;
+  /** Pending opens answered by RST or ICMP. */
+  tcpRefused = 0;
+  /** Pending opens left unanswered because the dial timed out. */
+  tcpForgotten = 0;
+  /** Pending opens that went away before the upstream answered. */
+  tcpCancelled = 0;
+  /** Flows ended by an RST because their upstream broke. */
+  tcpUpstreamResets = 0;
+  /** TCP flows alive, pending ones included. */
+  tcpFlows = 0;
+  /** Octets from clients that upstreams took. */
+  octetsUp = 0;
+  /** Octets from upstreams that the stack took. */
+  octetsDown = 0;
+
+  /** Client endpoints with a UDP flow. */
+  udpFlows = 0;
+  /** Associations open or in the making, those of lookups not included. */
+  associations = 0;
+  /** Associations that gave way to another. */
+  associationsEvicted = 0;
+  /** Associations whose control connection ended. */
+  associationsLost = 0;
+  datagramsUp = 0;
+  datagramsDown = 0;
+  /** Datagrams answered by an ICMP error. */
+  datagramsRefused = 0;
+  /** Datagrams that did not fit among those waiting for an association. */
+  datagramsNotWaited = 0;
+  /** Datagrams too big for the SOCKS header (RFC 1928 §7). */
+  datagramsTooBig = 0;
+  /** Datagrams a full queue or arena had no room for. */
+  datagramsDropped = 0;
+
+  dnsQueries = 0;
+  dnsAnswers = 0;
+  /** Answered here: the name of the host. */
+  dnsLocal = 0;
+  /** Answered by SERVFAIL because the path failed or the deadline passed. */
+  dnsFailed = 0;
+  /** Queries that gave way to a newer one. */
+  dnsEvicted = 0;
+  /** Answers nobody waits for: late, or with another id, question or server. */
+  dnsUnmatched = 0;
+  /** Messages to our resolver that are no query. */
+  dnsMalformed = 0;
+  /** Times lookups went from UDP to TCP. */
+  dnsFallbacks = 0;
+}

@@ -1,0 +1,54 @@
+import { expect, test } from "vitest";
+import { type Dial, DialQueue, MAX_DIALS } from "../../src/relay/dial-queue.ts";
+
+class Recorder implements Dial {
+  readonly #started: number[];
+  readonly #id: number;
+
+  constructor(started: number[], id: number) {
+    this.#started = started;
+    this.#id = id;
+  }
+
+  startDial(): void {
+    this.#started.push(this.#id);
+  }
+}
+
+function dials(count: number): { started: number[]; all: Recorder[] } {
+  const started: number[] = [];
+  return { started, all: Array.from({ length: count }, (_, id) => new Recorder(started, id)) };
+}
+
+test("the 257th dial waits until one of 256 ends", () => {
+  const queue = new DialQueue();
+  const { started, all } = dials(MAX_DIALS + 1);
+  for (const dial of all) queue.request(dial);
+  expect(MAX_DIALS).toBe(256);
+  expect(started.length).toBe(256);
+  expect(queue.waiting).toBe(1);
+  queue.release(all[17]!);
+  expect(started.at(-1)).toBe(256);
+  expect(queue.active).toBe(256);
+  expect(queue.waiting).toBe(0);
+});
+
+test("dials that wait start in order of arrival, and those given up never", () => {
+  const queue = new DialQueue(1);
+  const { started, all } = dials(4);
+  for (const dial of all) queue.request(dial);
+  queue.release(all[1]!);
+  queue.release(all[0]!);
+  queue.release(all[2]!);
+  expect(started).toEqual([0, 2, 3]);
+});
+
+test("releasing twice frees one place", () => {
+  const queue = new DialQueue(1);
+  const { started, all } = dials(3);
+  for (const dial of all) queue.request(dial);
+  queue.release(all[0]!);
+  queue.release(all[0]!);
+  expect(started).toEqual([0, 1]);
+  expect(queue.waiting).toBe(1);
+});
