@@ -8,6 +8,13 @@
 
 import { readFileSync } from "node:fs";
 import { constants } from "node:os";
+import {
+  CLIENT_IPV4,
+  CLIENT_IPV4_PREFIX,
+  CLIENT_IPV6,
+  CLIENT_IPV6_PREFIX,
+  RESOLVER_IPV4,
+} from "../addresses.ts";
 import { TunnelError } from "../errors.ts";
 import {
   addon,
@@ -25,7 +32,7 @@ export interface NamespaceOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** Leaves the *_PROXY variables in: by default the command must not find the way around the tunnel. */
   readonly keepEnv?: boolean;
-  /** Name server inside, default {@link RESOLVER}. null: the host's resolv.conf stays visible. */
+  /** Name server inside, default our own. null: the host's resolv.conf stays visible. */
   readonly resolver?: string | null;
   /** Lines "ADDRESS NAME" that /etc/hosts has in addition inside. */
   readonly hosts?: readonly string[];
@@ -37,13 +44,6 @@ export interface NamespaceOptions {
   /** Device node, default "/dev/net/tun". */
   readonly device?: string;
 }
-
-/** Our addresses inside (docs: 198.18.0.0–15 and fd00:18::/124 are reserved). */
-export const RESOLVER = "198.18.0.3";
-const IPV4 = "198.18.0.1";
-const IPV4_PREFIX = 15;
-const IPV6 = "fd00:18::1";
-const IPV6_PREFIX = 64;
 
 /** A namespace that is up, its command not started yet. */
 export class Namespace {
@@ -103,15 +103,15 @@ function spawnOptions(options: NamespaceOptions): SpawnOptions {
     tunName: "tun0",
     mtu: options.mtu ?? 1500,
     txQueueLength: 1000,
-    ipv4: IPV4,
-    ipv4Prefix: IPV4_PREFIX,
-    ipv6: IPV6,
-    ipv6Prefix: IPV6_PREFIX,
+    ipv4: CLIENT_IPV4,
+    ipv4Prefix: CLIENT_IPV4_PREFIX,
+    ipv6: CLIENT_IPV6,
+    ipv6Prefix: CLIENT_IPV6_PREFIX,
     offload: options.offload ?? 0x7fff_ffff,
     vnetHeader: options.vnetHeader ?? true,
     device: options.device ?? "/dev/net/tun",
     files: privateFiles(
-      options.resolver === undefined ? RESOLVER : options.resolver,
+      options.resolver === undefined ? RESOLVER_IPV4 : options.resolver,
       options.hosts,
     ),
     hide: HIDDEN,

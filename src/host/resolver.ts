@@ -3,7 +3,7 @@
  */
 
 import { readFileSync } from "node:fs";
-import { Endpoint, isLoopback, parseAddress } from "../stack/wire/address.ts";
+import { Endpoint, parseAddress } from "../stack/wire/address.ts";
 
 /** systemd-resolved lists the real servers here when /etc/resolv.conf names its loopback stub. */
 const FILES: readonly string[] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
@@ -26,7 +26,7 @@ export function hostResolver(files: readonly string[] = FILES): HostResolver {
     for (const line of text.split("\n")) {
       const match = /^\s*nameserver\s+(\S+)/.exec(line);
       const address = match === null ? null : parseAddress(match[1] as string);
-      if (address !== null && !isLoopback(address)) {
+      if (address !== null && !address.isLoopback) {
         const server = new Endpoint().copy(address);
         server.port = 53;
         return { server, fallback: false };

@@ -1,0 +1,98 @@
+/** `tun2socks proxy`: the built-in SOCKS5 server alone. */
+
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { TunnelError } from "../errors.ts";
+import { createLog, type LogLevel } from "../log.ts";
+import { Loop } from "../loop.ts";
+import { MEMORY_OCTETS_WITH_SERVER, mapMemory } from "../memory.ts";
+import { addon } from "../native/binding.ts";
+import { parseUserFile } from "../socks/credentials.ts";
+import { SocksServer } from "../socks/server.ts";
+import { type Endpoint, formatAddress, formatEndpoint } from "../stack/wire/address.ts";
+import { logLevel, value } from "./flags.ts";
+import { stopSignal } from "./stop-signal.ts";
+import { parseEndpoint, usage } from "./values.ts";
+
+interface ProxyFlags {
+  readonly listen: Endpoint;
+  readonly user?: string;
+  readonly userFile?: string;
+  readonly open: boolean;
+  readonly allowPrivate: boolean;
+  readonly logLevel: LogLevel;
+}
+
+const DEFAULT_LISTEN = "127.0.0.1:1080";
+
+export function proxyCommand(setStatus: (status: number) => void): Command {
+  return new Command("proxy")
+    .description("the built-in SOCKS5 server alone: CONNECT and UDP ASSOCIATE")
+    .option(
+      "--listen <addr:port>",
+      `where to listen (default: ${DEFAULT_LISTEN})`,
+      value((text) => parseEndpoint(text, 1080)),
+      parseEndpoint(DEFAULT_LISTEN, 1080),
+    )
+    .option("--user <name:pass>", "the only user; --user-file hides it from other local users")
+    .option("--user-file <file>", "lines user:password")
+    .option("--open", "listen beyond loopback without a user", false)
+    .option(
+      "--allow-private",
+      "serve link-local, metadata and this host's own addresses too",
+      false,
+    )
+    .addOption(logLevel())
+    .action(async (flags: ProxyFlags) => setStatus(await proxy(flags)));
+}
+
+async function proxy(flags: ProxyFlags): Promise<number> {
+  const log = createLog(flags.logLevel);
+  const stopped = stopSignal();
+  const credentials = readCredentials(flags);
+  const native = addon();
+  const memory = mapMemory(native, MEMORY_OCTETS_WITH_SERVER);
+  const loop = new Loop(native, memory);
+  try {
+    const server = new SocksServer(
+      {
+        address: formatAddress(flags.listen),
+        port: flags.listen.port,
+        credentials,
+        allowPrivate: flags.allowPrivate,
+        open: flags.open,
+      },
+      { addon: native, poller: loop.poller!, memory, timers: loop.timers, log, turn: loop },
+    );
+    const { port } = server.listen();
+    flags.listen.port = port;
+    log.info?.(
+      `SOCKS5 on ${formatEndpoint(flags.listen)}${credentials === null ? "" : ", with password"}`,
+    );
+    await stopped;
+    server.close();
+    return 0;
+  } finally {
+    loop.close();
+  }
+}
+
+function readCredentials(flags: ProxyFlags): Map<string, string> | null {
+  if (flags.userFile !== undefined) {
+    if (flags.user !== undefined)
+      throw usage("--user and --user-file exclude each other", "give one");
+    try {
+      return parseUserFile(readFileSync(flags.userFile, "utf8"));
+    } catch (cause) {
+      if (cause instanceof TunnelError) throw cause;
+      const { code } = cause as NodeJS.ErrnoException;
+      throw usage(`cannot read ${flags.userFile}: ${code}`, "check the path and its permissions");
+    }
+  }
+  if (flags.user === undefined) return null;
+  const colon = flags.user.indexOf(":");
+  if (colon < 1 || colon === flags.user.length - 1) {
+    throw usage("--user has no name or no password", "write --user NAME:PASS");
+  }
+  return new Map([[flags.user.slice(0, colon), flags.user.slice(colon + 1)]]);
+}

@@ -1,0 +1,110 @@
+/** `tun2socks run`: serves a TUN device in the current namespace until SIGINT or SIGTERM. Touches no routes. */
+
+import { Command, Option } from "commander";
+import { CLIENT_IPV4, CLIENT_IPV4_PREFIX, CLIENT_IPV6, CLIENT_IPV6_PREFIX } from "../addresses.ts";
+import { createLog, type Log } from "../log.ts";
+import { type Addon, addon, type NativeError } from "../native/binding.ts";
+import { Session } from "../session.ts";
+import type { TunDevice } from "../tun/device.ts";
+import { explain, LinuxTun, openTun } from "../tun/linux-tun.ts";
+import { openTuntap2 } from "../tun/tuntap2-tun.ts";
+import { addTunnelFlags, BINDINGS, type BindingName, type TunnelFlags, value } from "./flags.ts";
+import { stopSignal } from "./stop-signal.ts";
+import { parseDevice } from "./values.ts";
+
+interface RunFlags extends TunnelFlags {
+  readonly device: string;
+  readonly requireProxy: boolean;
+  readonly binding: BindingName;
+}
+
+export function runCommand(setStatus: (status: number) => void): Command {
+  return addTunnelFlags(new Command("run"))
+    .description("serve a TUN device; routes are yours to set")
+    .requiredOption(
+      "-d, --device <name>",
+      "TUN device, created if missing (198.18.0.1/15, fd00:18::1/64)",
+      value(parseDevice),
+    )
+    .option("--require-proxy", "end with 69 if the proxy cannot be used at start", false)
+    .addOption(
+      new Option("--binding <name>", "native, or tuntap2: the npm binding, without offload")
+        .choices(BINDINGS)
+        .default("native"),
+    )
+    .action(async (flags: RunFlags) => setStatus(await run(flags)));
+}
+
+async function run(flags: RunFlags): Promise<number> {
+  const log = createLog(flags.logLevel);
+  const stopped = stopSignal();
+  const session = await Session.open({
+    proxy: flags.proxy,
+    env: process.env,
+    log,
+    native: flags.binding === "native",
+    fwmark: flags.fwmark,
+    interface: flags.interface ?? "",
+    udpTimeout: flags.udpTimeout,
+    icmp: flags.icmp,
+    dns: flags.dns,
+    dnsServer: flags.dnsServer,
+    hostLoopback: flags.hostLoopback,
+  });
+  try {
+    const refusal = await session.probe();
+    if (refusal !== null) {
+      if (flags.requireProxy) throw refusal.error;
+      log.warn?.(
+        `${refusal.error.message}; serving all the same: flows are refused until it is back`,
+      );
+    }
+    const device =
+      flags.binding === "native"
+        ? openDevice(addon(), session, flags)
+        : await tuntap2(session, flags, log);
+    const failed = new Promise<never>((_resolve, reject) => {
+      session.serve(device, reject);
+    });
+    log.info?.(`serving ${device.name} (MTU ${device.mtu}) through ${session.upstream.label}`);
+    await Promise.race([stopped, failed]);
+    return 0;
+  } finally {
+    session.close();
+  }
+}
+
+function openDevice(native: Addon, session: Session, flags: RunFlags): TunDevice {
+  const info = openTun(native, flags.device);
+  try {
+    if (info.created) {
+      native.tunConfigure(info.name, {
+        mtu: flags.mtu ?? 1500,
+        txQueueLength: 1000,
+        ipv4: CLIENT_IPV4,
+        ipv4Prefix: CLIENT_IPV4_PREFIX,
+        ipv6: CLIENT_IPV6,
+        ipv6Prefix: CLIENT_IPV6_PREFIX,
+        up: true,
+      });
+    } else if (flags.mtu !== undefined) native.tunConfigure(info.name, { mtu: flags.mtu });
+    return new LinuxTun(native, session.loop.memory, { ...info, mtu: native.tunMtu(info.name) });
+  } catch (error) {
+    // The process ends now, and the kernel closes the descriptor with it.
+    throw explain(info.name, error as NativeError);
+  }
+}
+
+async function tuntap2(session: Session, flags: RunFlags, log: Log): Promise<TunDevice> {
+  const device = await openTuntap2(session.loop.memory, {
+    mtu: flags.mtu ?? 1500,
+    ipv4: `${CLIENT_IPV4}/${CLIENT_IPV4_PREFIX}`,
+    ipv6: `${CLIENT_IPV6}/${CLIENT_IPV6_PREFIX}`,
+  });
+  if (device.name !== flags.device) {
+    log.warn?.(
+      `this binding cannot choose names: the device is ${device.name}, not ${flags.device}`,
+    );
+  }
+  return device;
+}

@@ -1,0 +1,221 @@
+/**
+ * What every command with a tunnel needs: the worker's loop, the upstream (a proxy, or the built-in server in this
+ * process) and the relay. Devices differ by command and are served by {@link Session.serve}.
+ */
+
+import {
+  endpointOf,
+  HOST_LOOPBACK_IPV4,
+  HOST_LOOPBACK_IPV6,
+  HOST_LOOPBACK_NAME,
+  RESERVED,
+  RESOLVER_IPV4,
+  RESOLVER_IPV6,
+} from "./addresses.ts";
+import { TunnelError } from "./errors.ts";
+import { hostResolver } from "./host/resolver.ts";
+import type { Log } from "./log.ts";
+import { Loop } from "./loop.ts";
+import {
+  MEMORY_OCTETS_WITH_SERVER,
+  type MemoryLayout,
+  mapMemory,
+  plainMemory,
+  splitPages,
+} from "./memory.ts";
+import { type Addon, addon } from "./native/binding.ts";
+import { DirectUpstream } from "./relay/direct-upstream.ts";
+import { Relay } from "./relay/relay.ts";
+import { randomCredentials } from "./socks/credentials.ts";
+import { DIAL_DEADLINE } from "./socks/environment.ts";
+import type { Refusal } from "./socks/ports.ts";
+import { parseProxyUrl } from "./socks/proxy-url.ts";
+import { SocksServer } from "./socks/server.ts";
+import { SocksUpstream } from "./socks/upstream.ts";
+import { type Endpoint, formatEndpoint } from "./stack/wire/address.ts";
+import type { TunDevice } from "./tun/device.ts";
+import { Tunnel } from "./tunnel.ts";
+
+export interface SessionOptions {
+  /** A proxy URL; undefined: `ALL_PROXY` of `env`, else the built-in server. */
+  readonly proxy: string | undefined;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly log: Log;
+  /** False: no addon; sockets by node:net and node:dgram. */
+  readonly native: boolean;
+  /** SO_MARK of sockets to the proxy, 0 for none. */
+  readonly fwmark: number;
+  /** SO_BINDTODEVICE of sockets to the proxy, "" for none. */
+  readonly interface: string;
+  readonly udpTimeout: number;
+  readonly icmp: "own" | "reply" | "off";
+  readonly dns: "auto" | "tcp" | "udp" | "off";
+  /** The resolver behind the proxy; undefined: the host's. */
+  readonly dnsServer: Endpoint | undefined;
+  readonly hostLoopback: boolean;
+}
+
+export class Session {
+  readonly loop: Loop;
+  readonly upstream: SocksUpstream;
+  readonly #options: SessionOptions;
+  readonly #addon: Addon | null;
+  readonly #server: SocksServer | null;
+  #tunnel: Tunnel | null = null;
+
+  private constructor(
+    options: SessionOptions,
+    native: Addon | null,
+    loop: Loop,
+    upstream: SocksUpstream,
+    server: SocksServer | null,
+  ) {
+    this.#options = options;
+    this.#addon = native;
+    this.loop = loop;
+    this.upstream = upstream;
+    this.#server = server;
+  }
+
+  /**
+   * Maps the memory, finds the upstream and resolves its name.
+   *
+   * @throws TunnelError ERR_PROXY_URL, ERR_PROXY_UNREACHABLE, ERR_ADDON_MISSING, ERR_MEMORY.
+   */
+  static async open(options: SessionOptions): Promise<Session> {
+    const { env, log } = options;
+    const written = options.proxy ?? (env["ALL_PROXY"] || env["all_proxy"] || undefined);
+    const url = written === undefined ? null : parseProxyUrl(written);
+    const native = options.native ? addon() : null;
+    if (native === null && url === null) {
+      throw new TunnelError(
+        "ERR_USAGE",
+        "the built-in proxy needs the native addon; give a proxy with -p socks5://host:port",
+      );
+    }
+    const whole = url === null ? mapMemory(native!, MEMORY_OCTETS_WITH_SERVER) : null;
+    const [memory, serverMemory] =
+      whole === null
+        ? [native === null ? plainMemory() : mapMemory(native), null]
+        : splitPages(whole, STACK_OCTETS);
+    const loop = new Loop(native, memory);
+    let server: SocksServer | null = null;
+    try {
+      let target = url;
+      if (serverMemory !== null) {
+        const { user, password } = randomCredentials();
+        server = builtInServer(native!, loop, serverMemory, log, new Map([[user, password]]));
+        const { port } = server.listen();
+        target = parseProxyUrl(`socks5://${user}:${password}@127.0.0.1:${port}`);
+        log.info?.("no proxy given: using the built-in one, which goes out directly");
+      }
+      const upstream = new SocksUpstream(target!, {
+        addon: native,
+        poller: loop.poller,
+        memory,
+        timers: loop.timers,
+        turn: loop,
+        log,
+        mark: server === null ? options.fwmark : 0,
+        device: server === null ? options.interface : "",
+        dialDeadline: DIAL_DEADLINE,
+      });
+      await upstream.resolve();
+      return new Session(options, native, loop, upstream, server);
+    } catch (error) {
+      server?.close();
+      loop.close();
+      throw error;
+    }
+  }
+
+  /** Tries the proxy once: connection, method, password. Null: it will have us. */
+  probe(): Promise<Refusal | null> {
+    return this.upstream.probe();
+  }
+
+  /** Serves a device. The session owns the tunnel from now on. Once. */
+  serve(device: TunDevice, onDeviceError: (error: Error) => void): Tunnel {
+    const { loop } = this;
+    const options = this.#options;
+    const relay = new Relay(
+      {
+        upstream: this.upstream,
+        direct: this.#addon === null ? null : new DirectUpstream(this.#addon, loop),
+        dns: {
+          mode: options.dns,
+          server: this.#resolver(),
+          addresses: [endpointOf(RESOLVER_IPV4), endpointOf(RESOLVER_IPV6)],
+        },
+        hostLoopback: {
+          enabled: options.hostLoopback,
+          name: HOST_LOOPBACK_NAME,
+          addresses: [endpointOf(HOST_LOOPBACK_IPV4), endpointOf(HOST_LOOPBACK_IPV6)],
+        },
+        reserved: RESERVED,
+        nofile: this.#addon?.nofile().hard ?? 1024,
+        udpTimeout: options.udpTimeout,
+      },
+      { memory: loop.memory, timers: loop.timers, log: options.log },
+    );
+    this.#tunnel = new Tunnel({
+      device,
+      loop,
+      relay,
+      stack: {
+        secret: crypto.getRandomValues(new Uint32Array(4)),
+        ownAddresses: OWN.map(endpointOf),
+        icmp: options.icmp,
+        udpTimeout: options.udpTimeout,
+      },
+      onDeviceError,
+    });
+    this.#tunnel.start();
+    return this.#tunnel;
+  }
+
+  /** Ends flows, device, server and loop. Idempotent. */
+  close(): void {
+    this.#tunnel?.close();
+    this.#server?.close();
+    this.loop.close();
+  }
+
+  #resolver(): Endpoint | null {
+    const { dns, dnsServer, log } = this.#options;
+    if (dns === "off") return null;
+    if (dnsServer !== undefined) return dnsServer;
+    const { server, fallback } = hostResolver();
+    if (fallback) {
+      log.info?.(
+        `this host names no resolver but its own loopback: names are asked at ${formatEndpoint(server)}`,
+      );
+    }
+    return server;
+  }
+}
+
+/** Addresses that answer ping under --icmp own. */
+const OWN: readonly string[] = [
+  RESOLVER_IPV4,
+  RESOLVER_IPV6,
+  HOST_LOOPBACK_IPV4,
+  HOST_LOOPBACK_IPV6,
+];
+
+/** Pages of the stack where the built-in server has the rest: it needs two slots of 64 KiB for every client. */
+const STACK_OCTETS = 640 << 20;
+
+/** On loopback, behind random credentials: other local users must not use it. It reaches what we reach. */
+function builtInServer(
+  native: Addon,
+  loop: Loop,
+  memory: MemoryLayout,
+  log: Log,
+  credentials: ReadonlyMap<string, string>,
+): SocksServer {
+  return new SocksServer(
+    { address: "127.0.0.1", port: 0, credentials, allowPrivate: true, open: false },
+    { addon: native, poller: loop.poller!, memory, timers: loop.timers, log, turn: loop },
+  );
+}

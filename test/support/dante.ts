@@ -1,0 +1,30 @@
+/** Dante (Debian's dante-server) as a proxy of the tests. */
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { SERVER_IPV4, type World } from "./world.ts";
+
+/** Starts Dante on the server machine; resolves once it listens. `auth`: "none" or "username". */
+export async function startDante(world: World, port = 1080): Promise<string> {
+  const file = join(world.directory, `danted-${port}.conf`);
+  writeFileSync(
+    file,
+    `
+logoutput: stderr
+internal: s0 port = ${port}
+external: s0
+clientmethod: none
+socksmethod: none
+user.privileged: root
+user.unprivileged: nobody
+client pass { from: 0/0 to: 0/0 }
+client pass { from: ::/0 to: ::/0 }
+socks pass { from: 0/0 to: 0/0 protocol: tcp udp }
+socks pass { from: ::/0 to: ::/0 protocol: tcp udp }
+socks pass { from: 0/0 to: ::/0 protocol: tcp udp }
+`,
+  );
+  world.start(world.server, ["danted", "-f", file]);
+  await world.bound(world.server, port);
+  return `socks5://${SERVER_IPV4}:${port}`;
+}
