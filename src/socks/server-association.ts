@@ -24,6 +24,7 @@ import {
 } from "./message.ts";
 import type { NameHandler } from "./name-resolver.ts";
 import type { ConnectionEnvironment } from "./server-connection.ts";
+import { readWords, writeWords } from "./words.ts";
 
 export interface AssociationOwner {
   /** The association cannot go on; its sockets are closed. Last call. */
@@ -37,6 +38,8 @@ export const MAX_DATAGRAMS = 64;
 /** Names remembered by one association, for {@link NAME_LIFE} ms. */
 const MAX_NAMES = 64;
 const NAME_LIFE = 30_000;
+/** Rewritten destinations remembered by one association. */
+const MAX_TRANSLATED = 64;
 /** Datagrams that wait for their names in one association. */
 const MAX_WAITING = 16;
 /** Octets of the longest header of a reply: RSV, FRAG, ATYP, IPv6 address, port. */
@@ -64,6 +67,8 @@ export class ServerAssociation implements TimerHandler {
   readonly #destination = new Endpoint();
   readonly #judged = new Endpoint();
   #allowed = false;
+  /** Rewritten destinations, when the server translates. */
+  readonly #translated: Array<{ readonly rewritten: Endpoint; readonly original: Endpoint }> = [];
   /** The outer socket is IPv4 only: the host has no IPv6. */
   #v4Only = false;
   #lastActive = 0;
@@ -105,7 +110,7 @@ export class ServerAssociation implements TimerHandler {
       return failure;
     }
     this.#addon.localAddress(this.#inner.fd, local);
-    read(local, 0, this.bound);
+    readWords(local, 0, this.bound);
     this.#open = true;
     stats.activeAssociations++;
     this.#lastActive = timers.now();
@@ -165,7 +170,7 @@ export class ServerAssociation implements TimerHandler {
     for (let i = 0, at = 0; i < count; i++, at += DGRAM_RX_ROW) {
       const start = received[at] as number;
       const length = received[at + 1] as number;
-      read(received, at + 2, destination);
+      readWords(received, at + 2, destination);
       if (
         !destination.sameAddress(client) ||
         (client.port !== 0 && client.port !== destination.port)
@@ -198,12 +203,23 @@ export class ServerAssociation implements TimerHandler {
   /** Fills row `index` unless the access rules refuse the destination. */
   #row(index: number, to: Endpoint, port: number, start: number, length: number): boolean {
     to.port = port;
+    if (this.#environment.translate !== null) this.#translate(to);
     if (!this.#permits(to)) {
       this.#environment.stats.datagramNotAllowed++;
       return false;
     }
     fill(this.#environment.sending, index * DGRAM_TX_ROW, 0, 0, start, length, to);
     return true;
+  }
+
+  /** Rewrites `to` and remembers what it was, for the header of the replies. */
+  #translate(to: Endpoint): void {
+    const original = to.clone();
+    this.#environment.translate?.(to);
+    const known = this.#translated.findIndex(({ rewritten }) => rewritten.equals(to));
+    if (known >= 0) this.#translated.splice(known, 1);
+    else if (this.#translated.length >= MAX_TRANSLATED) this.#translated.shift();
+    this.#translated.push({ rewritten: to.clone(), original });
   }
 
   #permits(to: Endpoint): boolean {
@@ -264,8 +280,9 @@ export class ServerAssociation implements TimerHandler {
         stats.datagramTruncated++;
       } else {
         const head = memory.scratchStart + rows * HEADER;
-        const headLength =
-          writeUdpHeader(memory.bytes, head, null, read(received, at + 2, source)) - head;
+        readWords(received, at + 2, source);
+        if (this.#translated.length > 0) this.#restore(source);
+        const headLength = writeUdpHeader(memory.bytes, head, null, source) - head;
         const start = received[at] as number;
         const length = received[at + 1] as number;
         fill(sending, rows * DGRAM_TX_ROW, head, headLength, start, length, client);
@@ -273,6 +290,12 @@ export class ServerAssociation implements TimerHandler {
       }
     }
     if (rows > 0) stats.datagramsIn += this.#flush(this.#inner, rows);
+  }
+
+  /** The destination that the client knows `source` by. */
+  #restore(source: Endpoint): void {
+    const known = this.#translated.find(({ rewritten }) => rewritten.equals(source));
+    if (known !== undefined) source.copy(known.original);
   }
 
   // ---- batches -----------------------------------------------------------------------------------------------------
@@ -365,16 +388,6 @@ class DatagramPort implements PollHandler {
   }
 }
 
-/** Four words and a port at `at` of `row`. */
-function read(row: Int32Array, at: number, into: Endpoint): Endpoint {
-  into.w0 = row[at] as number;
-  into.w1 = row[at + 1] as number;
-  into.w2 = row[at + 2] as number;
-  into.w3 = row[at + 3] as number;
-  into.port = row[at + 4] as number;
-  return into;
-}
-
 /** A row as DGRAM_TX_ROW describes it. */
 function fill(
   rows: Int32Array,
@@ -389,10 +402,6 @@ function fill(
   rows[at + 1] = headLength;
   rows[at + 2] = start;
   rows[at + 3] = length;
-  rows[at + 4] = to.w0;
-  rows[at + 5] = to.w1;
-  rows[at + 6] = to.w2;
-  rows[at + 7] = to.w3;
-  rows[at + 8] = to.port;
+  writeWords(rows, to, at + 4);
   rows[at + 9] = 0;
 }

@@ -40,6 +40,7 @@ import { type AssociationOwner, ServerAssociation } from "./server-association.t
 import { type LegOwner, ServerLeg } from "./server-leg.ts";
 import { type RelayEnvironment, type RelayOwner, ServerRelay } from "./server-relay.ts";
 import type { ServerStats } from "./server-stats.ts";
+import { readWords, writeWords } from "./words.ts";
 
 /** What the server lends to its connections. */
 export interface ConnectionEnvironment extends RelayEnvironment {
@@ -52,6 +53,8 @@ export interface ConnectionEnvironment extends RelayEnvironment {
   /** Of sockets towards targets. */
   readonly mark: number;
   readonly device: string;
+  /** Rewrites every destination, or null. */
+  readonly translate: ((destination: Endpoint) => void) | null;
   /** Five int32 for the call at hand. */
   readonly address: Int32Array;
   /** Rows of datagrams for the call at hand. */
@@ -357,11 +360,12 @@ export class ServerConnection
     while (this.#next < this.#addresses.length) {
       const { w0, w1, w2, w3 } = this.#addresses[this.#next++] as Endpoint;
       const destination = this.#destination.set(w0, w1, w2, w3, this.#destination.port);
+      this.#environment.translate?.(destination);
       if (this.#environment.judge(this.#peer, destination) !== "allowed") {
         this.#note(Reply.NOT_ALLOWED);
         continue;
       }
-      address.set([w0, w1, w2, w3, destination.port]);
+      writeWords(address, destination);
       const fd = addon.tcpConnect(address, mark, device, 0);
       if (fd >= 0) {
         this.#target.fd = fd;
@@ -536,6 +540,5 @@ const NOWHERE: Endpoint = new Endpoint().set(0, 0, 0xffff, 0, 0);
 const bound = new Endpoint();
 
 function toEndpoint(address: Int32Array): Endpoint {
-  const [w0, w1, w2, w3, port] = address as unknown as [number, number, number, number, number];
-  return bound.set(w0, w1, w2, w3, port);
+  return readWords(address, 0, bound);
 }

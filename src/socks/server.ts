@@ -26,6 +26,7 @@ import {
   type ServerMemory,
 } from "./server-connection.ts";
 import { ServerStats } from "./server-stats.ts";
+import { readWords, writeWords } from "./words.ts";
 
 export interface SocksServerOptions {
   /** An IPv4 or IPv6 address; "::" serves both families. */
@@ -41,14 +42,16 @@ export interface SocksServerOptions {
   /** SO_MARK and SO_BINDTODEVICE of sockets towards targets. */
   readonly mark?: number;
   readonly device?: string;
+  /** Rewrites every destination in place, before the access rules; replies keep the address that was asked for. */
+  readonly translate?: (destination: Endpoint) => void;
 }
 
 export interface SocksServerEnvironment {
   readonly addon: Addon;
   readonly poller: Poller;
   /**
-   * Scratch and datagrams are borrowed for one call at a time. The pages belong to the server alone: with a stack
-   * in the same worker, give each a part ({@link ServerMemory} with other bounds).
+   * Scratch and datagrams are borrowed for one call at a time. The pages belong to the server alone: next to a
+   * stack, give it a part (splitPages of memory.ts).
    */
   readonly memory: ServerMemory;
   readonly timers: Timers;
@@ -84,6 +87,7 @@ export class SocksServer implements PollHandler, TimerHandler, ConnectionEnviron
   readonly credentials: CredentialTable | null;
   readonly mark: number;
   readonly device: string;
+  readonly translate: ((destination: Endpoint) => void) | null;
   readonly row: Int32Array = new Int32Array(2);
   readonly address: Int32Array = new Int32Array(5);
   readonly received: Int32Array = new Int32Array(MAX_DATAGRAMS * DGRAM_RX_ROW);
@@ -112,6 +116,7 @@ export class SocksServer implements PollHandler, TimerHandler, ConnectionEnviron
       options.credentials === null ? null : new CredentialTable(options.credentials);
     this.mark = options.mark ?? 0;
     this.device = options.device ?? "";
+    this.translate = options.translate ?? null;
     this.#policy = new AccessPolicy(options.allowPrivate);
   }
 
@@ -136,8 +141,7 @@ export class SocksServer implements PollHandler, TimerHandler, ConnectionEnviron
         `will not listen on ${formatEndpoint(endpoint)}: whoever reaches it could use the proxy; set a user and password, listen on 127.0.0.1, or say --open`,
       );
     }
-    const { w0, w1, w2, w3 } = endpoint;
-    this.address.set([w0, w1, w2, w3, port]);
+    writeWords(this.address, endpoint);
     let result = this.addon.tcpListen(this.address, BACKLOG);
     if (result >= 0) {
       this.#listener = result;
@@ -211,15 +215,7 @@ export class SocksServer implements PollHandler, TimerHandler, ConnectionEnviron
   }
 
   #accept(fd: number): void {
-    const { address } = this;
-    const peer = new Endpoint();
-    peer.set(
-      address[0] as number,
-      address[1] as number,
-      address[2] as number,
-      address[3] as number,
-      address[4] as number,
-    );
+    const peer = readWords(this.address, 0, new Endpoint());
     this.stats.accepted++;
     this.stats.activeConnections++;
     const connection = new ServerConnection(this, fd, peer);

@@ -15,7 +15,7 @@ import type { Lookup } from "../../src/socks/name-resolver.ts";
 import { SocksServer, type SocksServerOptions } from "../../src/socks/server.ts";
 import { TimerWheel } from "../../src/stack/timer-wheel.ts";
 
-export const memory: MemoryLayout = mapMemory(addon(), 1 << 30);
+export const memory: MemoryLayout = mapMemory(addon());
 export const timers = new TimerWheel();
 const poller = new Poller(addon());
 let polled = 0;
