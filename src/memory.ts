@@ -1,5 +1,5 @@
 /**
- * The layout of a worker's one memory: rx arena | header ring | scratch | datagrams | slots | pages.
+ * The layout of a worker's one memory: rx arena | header ring | scratch | datagrams | pages.
  *
  * The addon maps it (reserved, touched pages only cost memory); tests use a plain Uint8Array.
  */
@@ -20,9 +20,6 @@ const DATAGRAM_OCTETS = 160 * PAGE;
 export const MEMORY_OCTETS: number = 1 << 30;
 /** The same for a worker that has the built-in server too. All offsets are int32. */
 export const MEMORY_OCTETS_WITH_SERVER: number = 2 ** 31 - PAGE;
-
-/** Of these, the built-in server's slots by default: 3,072 clients (src/socks/buffers.ts). */
-export const SLOT_REGION_OCTETS: number = 384 << 20;
 
 /** A bump allocator over a region, emptied at the end of every turn. */
 export class Arena {
@@ -60,52 +57,24 @@ export interface MemoryLayout extends StackMemory {
   readonly scratchEnd: number;
   /** Datagrams received from upstream, and headers of datagrams to send: valid to the end of the turn. */
   readonly datagrams: Arena;
-  /** The built-in server's: what a slow reader has not taken yet. 64 KiB aligned. */
-  readonly slotsStart: number;
-  readonly slotsEnd: number;
 }
 
-/**
- * Reserves the memory of this worker in the addon; `slots` octets of it for the built-in server, the rest, after
- * some 5 MiB of arenas, for the stack. Throws what {@link Addon.reserve} throws.
- */
-export function mapMemory(
-  addon: Addon,
-  octets: number = MEMORY_OCTETS,
-  slots: number = SLOT_REGION_OCTETS,
-): MemoryLayout {
+/** Reserves the memory of this worker in the addon. Throws what {@link Addon.reserve} throws. */
+export function mapMemory(addon: Addon, octets: number = MEMORY_OCTETS): MemoryLayout {
   const bytes = new Uint8Array(addon.reserve(octets));
-  return layout(bytes, slots, (start, end) => addon.release(start, end));
-}
-
-/** Divides the pages: the first part has `octets` of them, the second the rest; all other regions are common. */
-export function splitPages(
-  whole: MemoryLayout,
-  octets: number,
-): readonly [MemoryLayout, MemoryLayout] {
-  const middle = whole.pagesStart + Math.floor(octets / PAGE) * PAGE;
-  return [
-    { ...whole, pagesEnd: middle },
-    { ...whole, pagesStart: middle },
-  ];
+  return layout(bytes, (start, end) => addon.release(start, end));
 }
 
 /** The same layout over ordinary memory (tests, embedding without the addon). */
 export function plainMemory(octets: number = 64 << 20): MemoryLayout {
-  return layout(new Uint8Array(octets), 0, () => {});
+  return layout(new Uint8Array(octets), () => {});
 }
 
-function layout(
-  bytes: Uint8Array,
-  slots: number,
-  released: (start: number, end: number) => void,
-): MemoryLayout {
+function layout(bytes: Uint8Array, released: (start: number, end: number) => void): MemoryLayout {
   const headersStart = RX_OCTETS;
   const scratchStart = headersStart + HEADER_OCTETS;
   const datagramsStart = scratchStart + SCRATCH_OCTETS;
-  const slotsStart = datagramsStart + DATAGRAM_OCTETS;
-  const end = Math.floor(bytes.length / PAGE) * PAGE;
-  const pagesStart = Math.min(slotsStart + slots, end);
+  const pagesStart = datagramsStart + DATAGRAM_OCTETS;
   return {
     bytes,
     rxStart: 0,
@@ -114,11 +83,9 @@ function layout(
     headersEnd: scratchStart,
     scratchStart,
     scratchEnd: datagramsStart,
-    datagrams: new Arena(datagramsStart, slotsStart),
-    slotsStart,
-    slotsEnd: pagesStart,
+    datagrams: new Arena(datagramsStart, pagesStart),
     pagesStart,
-    pagesEnd: end,
+    pagesEnd: Math.floor(bytes.length / PAGE) * PAGE,
     released,
   };
 }
