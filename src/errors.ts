@@ -12,6 +12,7 @@ export type ErrorCode =
   | "ERR_PROXY_AUTH" // wrong or missing password, or no method in common
   | "ERR_PROXY_PROTOCOL" // the server does not speak SOCKS5
   | "ERR_PROXY_TIMEOUT" // the server did not answer in time
+  | "ERR_PROXY_REFUSED" // the server refused the request (REP of RFC 1928)
   | "ERR_PROXY_LISTEN" // the built-in server cannot listen
   | "ERR_PROXY_OPEN" // the built-in server would be an open proxy
   | "ERR_ADDON_MISSING" // the native addon is not built
@@ -47,6 +48,7 @@ export function exitStatus(code: ErrorCode): number {
     case "ERR_PROXY_AUTH":
     case "ERR_PROXY_PROTOCOL":
     case "ERR_PROXY_TIMEOUT":
+    case "ERR_PROXY_REFUSED":
       return 69;
     case "ERR_TUN_PERMISSION":
     case "ERR_NAMESPACE":

@@ -59,7 +59,7 @@ function parseScheme(scheme: string): ProxyUrl["scheme"] {
 }
 
 function parseAuthority(authority: string): { readonly host: string; readonly port: number } {
-  const match = /^(?:\[([^\]]*)\]|([^:]*))(?::(.*))?$/s.exec(authority);
+  const match = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::([^:]*))?$/.exec(authority);
   if (match === null) {
     const advice = "write an IPv6 address in brackets, socks5://[2001:db8::1]:1080";
     throw bad("host and port cannot be told apart", advice);

@@ -1,0 +1,88 @@
+/**
+ * What a stream needs only until it is open: the handshake, the deadlines and the place among the proxy's addresses.
+ *
+ * Dials are few at a time and streams are many, so dials are kept for the next one and an open stream owns none.
+ */
+
+import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
+import { Endpoint } from "../stack/wire/address.ts";
+import { Handshake } from "./handshake.ts";
+import { Command } from "./message.ts";
+import type { Destination, Refusal } from "./ports.ts";
+
+/** Dials kept for later; the relay has at most as many under way. */
+const MAX_KEPT = 256;
+
+export interface DialOwner {
+  /** The step under way, or the whole dial, took too long; or a refusal waits to be told. */
+  onDialTimer(dial: Dial): void;
+}
+
+export class Dial implements TimerHandler {
+  readonly handshake: Handshake = new Handshake();
+  readonly timer: Timer = new Timer(this);
+  /** A refusal to be told from the timer, because it happened inside `connect`. */
+  refusal: Refusal | null = null;
+  /** When the whole dial must be over, ms. */
+  deadline = 0;
+  /** Addresses of the proxy tried before this one. */
+  tried = 0;
+  /** Index of the address that is being tried. */
+  index = 0;
+  /** Octets of the message under way that the socket took. */
+  sent = 0;
+  #owner: DialOwner | null = null;
+  #command = 0;
+  #name: string | null = null;
+  readonly #endpoint = new Endpoint();
+
+  /** `destination` null: nothing, or all zero for an association. */
+  prepare(owner: DialOwner, command: number, destination: Destination | null): void {
+    this.#owner = owner;
+    this.#command = command;
+    this.#name = destination?.name ?? null;
+    if (destination === null) this.#endpoint.set(0, 0, 0, 0, 0);
+    else this.#endpoint.copy(destination.endpoint);
+    this.refusal = null;
+    this.tried = 0;
+    this.sent = 0;
+  }
+
+  /** Starts the handshake on a connection to `server`. */
+  begin(label: string, credentials: Parameters<Handshake["begin"]>[1], server: Endpoint): void {
+    // RFC 1928 §4 lets a client that does not know its source send zeros; Dante takes the family of the relay from
+    // them, so they must be of the control connection's.
+    if (this.#command === Command.UDP_ASSOCIATE) {
+      this.#endpoint.set(0, 0, server.isV4 ? 0xffff : 0, 0, 0);
+    }
+    this.handshake.begin(label, credentials, this.#command, this.#name, this.#endpoint);
+    this.sent = 0;
+  }
+
+  /** Lets go of what belongs to the owner. */
+  forget(): void {
+    this.#owner = null;
+    this.#name = null;
+    this.refusal = null;
+  }
+
+  onTimer(): void {
+    this.#owner?.onDialTimer(this);
+  }
+}
+
+export class DialPool {
+  readonly #kept: Dial[] = [];
+
+  take(owner: DialOwner, command: number, destination: Destination | null): Dial {
+    const dial = this.#kept.pop() ?? new Dial();
+    dial.prepare(owner, command, destination);
+    return dial;
+  }
+
+  /** The caller has cleared the timer. */
+  give(dial: Dial): void {
+    dial.forget();
+    if (this.#kept.length < MAX_KEPT) this.#kept.push(dial);
+  }
+}

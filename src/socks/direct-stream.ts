@@ -1,0 +1,345 @@
+/**
+ * A stream through the proxy on a socket of the addon: dial, handshake, then the relay's own recv and send.
+ *
+ * Readiness is level-triggered. The descriptor is watched for what is wanted: IN until it is paused or at its end,
+ * OUT while a send waits. ERR and HUP cannot be unwanted, so a descriptor that reports them while nobody reads leaves
+ * the poll and comes back with `resume`: what was received before is then read before the error.
+ */
+
+import { constants } from "node:os";
+import { type Addon, Epoll } from "../native/binding.ts";
+import type { Poller, PollHandler } from "../native/poller.ts";
+import type { Endpoint } from "../stack/wire/address.ts";
+import type { Dial, DialOwner } from "./dial.ts";
+import type { Handshake } from "./handshake.ts";
+import type { Destination, DirectStream, Refusal, StreamHandler } from "./ports.ts";
+import type { SocksProxy } from "./proxy.ts";
+import { errnoRefusal } from "./refusal.ts";
+
+const { EAGAIN, ECONNRESET, EPIPE } = constants.errno;
+
+/** A connection that has data outstanding and hears nothing for so long is dead, ms (TCP_USER_TIMEOUT). */
+const USER_TIMEOUT = 30_000;
+
+const FAILED: number = Epoll.ERR | Epoll.HUP;
+
+/** Where the handshake stands after it was driven. */
+const Progress = { WAIT: 0, OPEN: 1, REFUSED: 2 } as const;
+
+export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
+  readonly shape = "direct";
+  readonly #proxy: SocksProxy;
+  readonly #addon: Addon;
+  readonly #poller: Poller;
+  readonly #handler: StreamHandler;
+  /** Null once open or closed. */
+  #dial: Dial | null;
+  #fd = -1;
+  /** In the poll, or -1. */
+  #id = -1;
+  /** What the descriptor is watched for. */
+  #bits = 0;
+  #connected = false;
+  #paused = false;
+  /** `send` fell short. */
+  #blocked = false;
+  /** `recv` reported the end of stream or an error: nothing more to read. */
+  #ended = false;
+  /** The first errno (positive) that the kernel reported. Having told it, it forgets, and shows an orderly end. */
+  #broken = 0;
+
+  /** Starts the dial. `command` as in `Handshake.begin`. The environment of `proxy` has an addon. */
+  constructor(
+    proxy: SocksProxy,
+    command: number,
+    destination: Destination | null,
+    handler: StreamHandler,
+  ) {
+    this.#proxy = proxy;
+    this.#addon = proxy.environment.addon as Addon;
+    this.#poller = proxy.environment.poller as Poller;
+    this.#handler = handler;
+    this.#dial = proxy.takeDial(this, command, destination);
+    const refusal = this.#attempt(this.#dial);
+    if (refusal !== null) {
+      this.#dial.refusal = refusal;
+      proxy.environment.timers.set(this.#dial.timer, proxy.environment.timers.now());
+    }
+  }
+
+  // ---- dialling ----------------------------------------------------------------------------------------------
+
+  /** During onOpen: what the server answered. */
+  get handshake(): Handshake | null {
+    return this.#dial?.handshake ?? null;
+  }
+
+  /** Until onOpen has returned: the proxy's address. */
+  get server(): Endpoint | null {
+    return this.#dial === null ? null : this.#proxy.address(this.#dial.index);
+  }
+
+  /** Has the kernel ask after `idle` seconds of silence whether the proxy is there; three times without answer: reset. */
+  keepAlive(idle: number): void {
+    this.#addon.keepAlive(this.#fd, idle, 10, 3);
+  }
+
+  /** Connects to the address of `dial`, or to the next one that does not fail at once. Null: under way. */
+  #attempt(dial: Dial): Refusal | null {
+    const proxy = this.#proxy;
+    const { mark, device } = proxy.environment;
+    if (proxy.count === 0) return proxy.unresolved();
+    for (;;) {
+      const { w0, w1, w2, w3, port } = proxy.address(dial.index);
+      proxy.words[0] = w0;
+      proxy.words[1] = w1;
+      proxy.words[2] = w2;
+      proxy.words[3] = w3;
+      proxy.words[4] = port;
+      let result = this.#addon.tcpConnect(proxy.words, mark, device, USER_TIMEOUT);
+      if (result >= 0) {
+        this.#fd = result;
+        this.#bits = Epoll.OUT;
+        result = this.#poller.add(this.#fd, this, Epoll.OUT);
+        if (result >= 0) {
+          this.#id = result;
+          proxy.setDeadline(dial, proxy.count + 1);
+          return null;
+        }
+        this.#drop();
+      }
+      const refusal = errnoRefusal(proxy.label, -result);
+      if (refusal.kind === "local" || !proxy.nextAddress(dial)) return refusal;
+    }
+  }
+
+  onDialTimer(dial: Dial): void {
+    if (dial.refusal !== null) {
+      this.#refuse(dial.refusal);
+      return;
+    }
+    if (this.#connected) {
+      this.#refuse(this.#proxy.timeout(dial.handshake.awaited));
+      return;
+    }
+    this.#tryNext(dial, this.#proxy.timeout("to the connection"));
+  }
+
+  /** The address of `dial` failed as `refusal` says. */
+  #tryNext(dial: Dial, refusal: Refusal): void {
+    this.#drop();
+    if (refusal.kind === "local" || !this.#proxy.nextAddress(dial)) {
+      this.#refuse(refusal);
+      return;
+    }
+    const next = this.#attempt(dial);
+    if (next !== null) this.#refuse(next);
+  }
+
+  #onDialPoll(dial: Dial): void {
+    const proxy = this.#proxy;
+    if (!this.#connected) {
+      const error = this.#addon.socketError(this.#fd);
+      if (error !== 0) {
+        this.#tryNext(dial, errnoRefusal(proxy.label, Math.abs(error)));
+        return;
+      }
+      this.#connected = true;
+      proxy.reached(dial);
+      dial.begin(proxy.label, proxy.credentials, proxy.address(dial.index));
+      proxy.setDeadline(dial, 2);
+    }
+    const progress = this.#drive(dial);
+    if (progress === Progress.WAIT) {
+      this.#setBits(dial.handshake.need > 0 ? Epoll.IN : Epoll.OUT);
+    } else if (progress === Progress.REFUSED) {
+      this.#refuse(dial.handshake.refusal as Refusal);
+    } else {
+      this.#open(dial);
+    }
+  }
+
+  /** Writes and reads until the handshake ends or the socket has nothing for it. */
+  #drive(dial: Dial): (typeof Progress)[keyof typeof Progress] {
+    const { handshake } = dial;
+    for (;;) {
+      if (handshake.refusal !== null) return Progress.REFUSED;
+      if (handshake.granted) return Progress.OPEN;
+      const moved = handshake.need > 0 ? this.#receive(handshake) : this.#transmit(dial);
+      if (!moved) return Progress.WAIT;
+    }
+  }
+
+  /** False: nothing to receive now. */
+  #receive(handshake: Handshake): boolean {
+    const { bytes, scratchStart } = this.#proxy.environment.memory;
+    const { row } = this.#proxy;
+    row[0] = scratchStart;
+    row[1] = handshake.need;
+    const got = this.#addon.recv(this.#fd, row, 1);
+    if (got === -EAGAIN) return false;
+    if (got > 0) handshake.read(bytes, scratchStart, scratchStart + got);
+    else this.#handshakeBroke(handshake, -got);
+    return true;
+  }
+
+  /** False: the socket takes nothing now. */
+  #transmit(dial: Dial): boolean {
+    const { handshake } = dial;
+    const { bytes, scratchStart } = this.#proxy.environment.memory;
+    const { row } = this.#proxy;
+    const length = handshake.write(bytes, scratchStart) - scratchStart;
+    if (length === 0) return true;
+    row[0] = scratchStart + dial.sent;
+    row[1] = length - dial.sent;
+    const sent = this.#addon.send(this.#fd, row, 1);
+    bytes.fill(0, scratchStart, scratchStart + length);
+    if (sent === -EAGAIN) return false;
+    if (sent < 0) {
+      this.#handshakeBroke(handshake, -sent);
+      return true;
+    }
+    dial.sent += sent;
+    if (dial.sent < length) return false;
+    dial.sent = 0;
+    handshake.written();
+    // The proxy's own work is bounded by half of the dial, the destination's by all that is left.
+    this.#proxy.setDeadline(dial, handshake.awaitsReply ? 1 : 2);
+    return true;
+  }
+
+  /** 0: the end of stream. */
+  #handshakeBroke(handshake: Handshake, error: number): void {
+    if (error === 0 || error === ECONNRESET || error === EPIPE) handshake.end();
+    else handshake.fail(errnoRefusal(this.#proxy.label, error));
+  }
+
+  #open(dial: Dial): void {
+    this.#proxy.environment.timers.clear(dial.timer);
+    this.#handler.onOpen();
+    this.#releaseDial();
+    if (this.#fd >= 0) this.#watch();
+  }
+
+  #refuse(refusal: Refusal): void {
+    if (!this.#connected) this.#proxy.notReached();
+    this.close();
+    this.#handler.onRefused(refusal);
+  }
+
+  #releaseDial(): void {
+    if (this.#dial === null) return;
+    this.#proxy.giveDial(this.#dial);
+    this.#dial = null;
+  }
+
+  // ---- the open stream -----------------------------------------------------------------------------------------
+
+  recv(rows: Int32Array, count: number): number {
+    const got = this.#addon.recv(this.#fd, rows, count);
+    if (got > 0 || got === -EAGAIN) return got;
+    this.#ended = true;
+    if (got < 0) {
+      this.#broken = -got;
+      return got;
+    }
+    // EPIPE is what the kernel says of a reset behind the peer's end of stream (tcp_reset in net/ipv4/tcp_input.c).
+    return this.#broken === EPIPE ? 0 : -this.#broken;
+  }
+
+  send(rows: Int32Array, count: number): number {
+    const sent = this.#addon.send(this.#fd, rows, count);
+    if (sent < 0 && sent !== -EAGAIN) {
+      if (this.#broken === 0) this.#broken = -sent;
+      return sent;
+    }
+    let offered = 0;
+    for (let i = 0; i < count; i++) offered += rows[2 * i + 1] as number;
+    if (sent < offered) {
+      this.#blocked = true;
+      this.#watch();
+    }
+    return sent;
+  }
+
+  pause(): void {
+    // IN is taken back when the next event shows that it is there for nothing.
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    if (this.#dial === null) this.#watch();
+  }
+
+  shutdown(): void {
+    this.#addon.shutdown(this.#fd);
+  }
+
+  reset(): void {
+    this.#releaseDial();
+    if (this.#fd < 0) return;
+    this.#unwatch();
+    this.#addon.reset(this.#fd);
+    this.#fd = -1;
+  }
+
+  close(): void {
+    this.#releaseDial();
+    this.#drop();
+  }
+
+  onPoll(bits: number): void {
+    if (this.#dial !== null) this.#onDialPoll(this.#dial);
+    else this.#onOpenPoll(bits);
+  }
+
+  #onOpenPoll(bits: number): void {
+    const failed = (bits & FAILED) !== 0;
+    // A reset that follows the peer's end of stream is news; what recv has told is not.
+    const news = this.#ended ? (bits & Epoll.ERR) !== 0 && this.#broken === 0 : !this.#paused;
+    if (news && (failed || (bits & Epoll.IN) !== 0)) this.#handler.onReadable();
+    if (this.#fd < 0) return;
+    if (this.#blocked && (failed || (bits & Epoll.OUT) !== 0)) {
+      this.#blocked = false;
+      this.#handler.onWritable();
+      if (this.#fd < 0) return;
+    }
+    if (failed && (this.#paused || this.#ended)) this.#unwatch();
+    else this.#setBits(this.#wanted());
+  }
+
+  #wanted(): number {
+    return (this.#paused || this.#ended ? 0 : Epoll.IN) | (this.#blocked ? Epoll.OUT : 0);
+  }
+
+  /** Sees to it that all that is wanted is watched; more may be, until it shows. */
+  #watch(): void {
+    const wanted = this.#wanted();
+    if ((wanted & ~this.#bits) !== 0 || (this.#id < 0 && wanted !== 0)) this.#setBits(wanted);
+  }
+
+  #setBits(bits: number): void {
+    if (this.#id < 0) {
+      if (bits === 0) return;
+      this.#id = this.#poller.add(this.#fd, this, bits);
+    } else if (bits !== this.#bits) {
+      this.#poller.modify(this.#id, this.#fd, bits);
+    }
+    this.#bits = bits;
+  }
+
+  #unwatch(): void {
+    if (this.#id >= 0) this.#poller.remove(this.#id, this.#fd);
+    this.#id = -1;
+    this.#bits = 0;
+  }
+
+  #drop(): void {
+    if (this.#fd < 0) return;
+    this.#unwatch();
+    this.#addon.close(this.#fd);
+    this.#fd = -1;
+    this.#connected = false;
+  }
+}

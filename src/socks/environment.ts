@@ -1,0 +1,28 @@
+/** What sockets to a proxy need from the worker. */
+
+import type { Log } from "../log.ts";
+import type { MemoryLayout } from "../memory.ts";
+import type { Addon } from "../native/binding.ts";
+import type { Poller } from "../native/poller.ts";
+import type { Timers } from "../stack/timer-wheel.ts";
+import type { Turn } from "./name-resolver.ts";
+
+/** How long a dial may take in all, ms, unless told otherwise. */
+export const DIAL_DEADLINE = 30_000;
+
+export interface SocketEnvironment {
+  /** Null, as `poller` is: streams by node:net, datagrams by node:dgram. */
+  readonly addon: Addon | null;
+  readonly poller: Poller | null;
+  readonly memory: MemoryLayout;
+  readonly timers: Timers;
+  /** What callbacks of Node.js go through, so that they are turns of the loop. */
+  readonly turn: Turn;
+  readonly log: Log;
+  /** SO_MARK of sockets to the proxy, 0: none. Needs the addon. */
+  readonly mark: number;
+  /** SO_BINDTODEVICE, "": none. Needs the addon. */
+  readonly device: string;
+  /** Milliseconds from `connect` to the proxy's answer; {@link DIAL_DEADLINE} by default. */
+  readonly dialDeadline: number;
+}

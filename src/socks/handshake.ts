@@ -1,0 +1,278 @@
+/**
+ * The client's side of SOCKS5 up to the reply (RFC 1928 §3, §4, §6; RFC 1929), without input and output.
+ *
+ * Octets may arrive in any split. `need` says how many may be read now; whoever reads no more never takes an octet
+ * that belongs to the stream behind the reply. Every message is written whole, one at a time: some servers take each
+ * recv(2) for one message.
+ *
+ * Methods offered are exactly those we can do: "user and password" with credentials, "none" without.
+ */
+
+import { Endpoint } from "../stack/wire/address.ts";
+import {
+  Command,
+  MAX_TEXT,
+  Method,
+  methodName,
+  PASSWORD_VERSION,
+  Reply,
+  readAddress,
+  readName,
+  replyName,
+  requestNeed,
+  VERSION,
+  writeCredentials,
+  writeGreeting,
+  writeRequest,
+} from "./message.ts";
+import type { Refusal } from "./ports.ts";
+import { SocksRefusal } from "./refusal.ts";
+
+/** RFC 1929: octets, at most 255 each. */
+export interface Credentials {
+  readonly user: Uint8Array;
+  readonly password: Uint8Array;
+}
+
+/** The command of a handshake that ends after the authentication: nothing is asked for. */
+export const NO_COMMAND = 0;
+
+const Step = {
+  GREETING: 0,
+  METHOD: 1,
+  CREDENTIALS: 2,
+  STATUS: 3,
+  REQUEST: 4,
+  REPLY: 5,
+  GRANTED: 6,
+  REFUSED: 7,
+} as const;
+type Step = (typeof Step)[keyof typeof Step];
+
+/** The shortest reply that grants: an empty name (RFC 1928 has none, servers do). */
+const MIN_REPLY = 7;
+const MAX_REPLY: number = 3 + 1 + 1 + MAX_TEXT + 2;
+
+/** Reusable: `begin` starts over. */
+export class Handshake {
+  /** Octets that `read` wants next; 0 when there is something to write, or the handshake has ended. */
+  need = 0;
+  /** Why it ended without success. */
+  refusal: Refusal | null = null;
+  /** Once granted: BND.ADDR and BND.PORT; the address is zero when `boundName` is not null. */
+  readonly bound: Endpoint = new Endpoint();
+  /** Once granted: BND.ADDR as a name, which may be empty. */
+  boundName: string | null = null;
+  #step: Step = Step.GREETING;
+  #label = "";
+  #credentials: Credentials | null = null;
+  #command: number = NO_COMMAND;
+  #name: string | null = null;
+  readonly #endpoint = new Endpoint();
+  readonly #message = new Uint8Array(MAX_REPLY);
+  /** Octets of the message being read. */
+  #length = 0;
+
+  /**
+   * Starts over. `label` names the proxy in refusals; `name` and `endpoint` are what is asked for, copied.
+   * `command` {@link NO_COMMAND}: ends granted after the authentication.
+   */
+  begin(
+    label: string,
+    credentials: Credentials | null,
+    command: number,
+    name: string | null,
+    endpoint: Endpoint,
+  ): void {
+    this.#label = label;
+    this.#credentials = credentials;
+    this.#command = command;
+    this.#name = name;
+    this.#endpoint.copy(endpoint);
+    this.boundName = null;
+    this.refusal = null;
+    this.#length = 0;
+    this.need = 0;
+    this.#step = Step.GREETING;
+  }
+
+  get granted(): boolean {
+    return this.#step === Step.GRANTED;
+  }
+
+  /** The request has left. */
+  get awaitsReply(): boolean {
+    return this.#step === Step.REPLY;
+  }
+
+  /** What the server is waited for, for the message of a time-out. */
+  get awaited(): string {
+    return this.awaitsReply ? "to the request" : "to the negotiation";
+  }
+
+  /**
+   * Writes the message that is due at `at`; returns the offset behind it, or `at` if none is due. May be repeated
+   * with the same result until `written`.
+   */
+  write(bytes: Uint8Array, at: number): number {
+    switch (this.#step) {
+      case Step.GREETING:
+        return writeGreeting(bytes, at, this.#credentials === null ? OFFER_NONE : OFFER_PASSWORD);
+      case Step.CREDENTIALS: {
+        const { user, password } = this.#credentials as Credentials;
+        return writeCredentials(bytes, at, user, password);
+      }
+      case Step.REQUEST: {
+        const end = writeRequest(bytes, at, this.#command, this.#name, this.#endpoint);
+        if (end >= 0) return end;
+        // No such name can exist: DNS ends at 255 octets, too.
+        this.#refuse("reply", "the name is longer than 255 octets", Reply.HOST_UNREACHABLE);
+        return at;
+      }
+      default:
+        return at;
+    }
+  }
+
+  /** The message that was due has left. */
+  written(): void {
+    if (this.#step === Step.GREETING) this.#await(Step.METHOD);
+    else if (this.#step === Step.CREDENTIALS) this.#await(Step.STATUS);
+    else if (this.#step === Step.REQUEST) this.#await(Step.REPLY);
+  }
+
+  /** Takes octets of [start, end), never more than it needs. Returns how many it took. */
+  read(bytes: Uint8Array, start: number, end: number): number {
+    let next = start;
+    while (next < end && this.need > 0) {
+      const stop = Math.min(end, next + this.need);
+      while (next < stop) this.#message[this.#length++] = bytes[next++] as number;
+      this.need = 0;
+      if (this.#step === Step.REPLY) this.#readReply();
+      else this.#readPair();
+    }
+    return next - start;
+  }
+
+  /**
+   * The server closed or reset the connection.
+   *
+   * After a CONNECT that is this destination's failure, said rudely: the server has proved to speak SOCKS5. After an
+   * ASSOCIATE it is how OpenSSH says that it has no UDP, and after credentials how some say that they are wrong.
+   */
+  end(): void {
+    if (this.#step >= Step.GRANTED) return;
+    if (this.#step === Step.REPLY && this.#command === Command.CONNECT) {
+      this.#refuse("reply", "it closed the connection instead of a reply", Reply.GENERAL_FAILURE);
+    } else if (this.#step === Step.REPLY) {
+      this.#refuse("protocol", "it closed the connection instead of a reply; does it do UDP?");
+    } else if (this.#step === Step.STATUS) {
+      this.#refuse(
+        "auth",
+        "it closed the connection after the credentials; check user and password",
+      );
+    } else {
+      this.#refuse("protocol", "it closed the connection; is it a SOCKS5 server?");
+    }
+  }
+
+  /** The connection broke in another way. */
+  fail(refusal: Refusal): void {
+    this.#step = Step.REFUSED;
+    this.need = 0;
+    this.refusal = refusal;
+  }
+
+  #await(step: Step): void {
+    this.#step = step;
+    this.#length = 0;
+    this.need = step === Step.REPLY ? MIN_REPLY : 2;
+  }
+
+  /** The answers of two octets. */
+  #readPair(): void {
+    const message = this.#message;
+    const version = message[0] as number;
+    const inStatus = this.#step === Step.STATUS;
+    // Servers that put SOCKS5's version into RFC 1929's status are common.
+    if (version !== VERSION && !(inStatus && version === PASSWORD_VERSION)) {
+      this.#refuse("protocol", wrongVersion(version));
+    } else if (this.#length < 2) {
+      this.need = 2 - this.#length;
+    } else if (inStatus) {
+      this.#readStatus(message[1] as number);
+    } else {
+      this.#readMethod(message[1] as number);
+    }
+  }
+
+  #readMethod(method: number): void {
+    const offered = this.#credentials === null ? Method.NONE : Method.PASSWORD;
+    if (method === offered) {
+      if (method === Method.PASSWORD) this.#step = Step.CREDENTIALS;
+      else this.#authenticated();
+      return;
+    }
+    const advice =
+      this.#credentials === null
+        ? "give credentials, socks5://user:password@host:port"
+        : "try the proxy URL without credentials";
+    const offer = methodName(offered);
+    if (method === Method.UNACCEPTABLE) {
+      this.#refuse("auth", `it accepts no method that we offer (${offer}); ${advice}`);
+    } else if (method === Method.PASSWORD || method === Method.GSSAPI) {
+      this.#refuse("auth", `it wants ${methodName(method)}, we offer ${offer}; ${advice}`);
+    } else {
+      this.#refuse("protocol", `it chose ${methodName(method)}, we offer ${offer}; ${advice}`);
+    }
+  }
+
+  #readStatus(status: number): void {
+    if (status === 0) this.#authenticated();
+    else this.#refuse("auth", "it refused user and password; check them");
+  }
+
+  #authenticated(): void {
+    this.#step = this.#command === NO_COMMAND ? Step.GRANTED : Step.REQUEST;
+  }
+
+  #readReply(): void {
+    const message = this.#message;
+    const length = this.#length;
+    if (message[0] !== VERSION) {
+      this.#refuse("protocol", wrongVersion(message[0] as number));
+      return;
+    }
+    // A refusal may end here, or after an ATYP of zero: nothing behind REP is waited for.
+    const reply = message[1] as number;
+    if (length >= 2 && reply !== Reply.SUCCEEDED) {
+      this.#refuse("reply", `it refused: ${replyName(reply)}`, reply);
+      return;
+    }
+    const whole = requestNeed(message, 0, length);
+    if (whole < 0) {
+      this.#refuse("protocol", `its reply has an unknown address type (${message[3]})`);
+      return;
+    }
+    this.need = Math.max(MIN_REPLY, whole) - length;
+    if (this.need > 0) return;
+    readAddress(message, 3, length, this.bound);
+    this.boundName = readName(message, 3);
+    this.#step = Step.GRANTED;
+  }
+
+  #refuse(kind: Refusal["kind"], why: string, reply = 0): void {
+    this.fail(new SocksRefusal(kind, this.#label, why, reply));
+  }
+}
+
+const OFFER_NONE: readonly number[] = [Method.NONE];
+const OFFER_PASSWORD: readonly number[] = [Method.PASSWORD];
+
+/** What a server probably is that begins its answer with `octet`. */
+function wrongVersion(octet: number): string {
+  if (octet === 0x48) return "it answers in HTTP, not in SOCKS5; check the port";
+  if (octet === 0x00 || octet === 0x04) return "it answers in SOCKS4, not in SOCKS5";
+  if (octet === 0x15 || octet === 0x16) return "it answers in TLS, not in plain SOCKS5";
+  return `it does not answer in SOCKS5 (first octet ${octet}); check the port`;
+}

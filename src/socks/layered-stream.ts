@@ -1,0 +1,256 @@
+/**
+ * A stream through the proxy on a socket of Node.js: where the addon is not built, and what TLS and Unix sockets
+ * stand on. The same dial and handshake as the direct shape; octets arrive and leave in buffers.
+ *
+ * Every callback of the socket is a turn of the loop.
+ */
+
+import type { Socket } from "node:net";
+import { constants } from "node:os";
+import type { Endpoint } from "../stack/wire/address.ts";
+import type { Dial, DialOwner } from "./dial.ts";
+import type { Handshake } from "./handshake.ts";
+import { MAX_MESSAGE } from "./message.ts";
+import type { Destination, LayeredStream, Refusal, StreamHandler } from "./ports.ts";
+import type { SocksProxy } from "./proxy.ts";
+import { errnoOf, errnoRefusal } from "./refusal.ts";
+import type { Transport } from "./transport.ts";
+
+const { EAGAIN, ECONNRESET, EPIPE } = constants.errno;
+
+/** Octets that a socket may hold unsent; beyond it `send` takes no more. Above Node's mark, so that "drain" follows. */
+export const MAX_UNSENT = 262_144;
+
+/** How long a closed stream with octets to send waits for a peer that takes none, ms. */
+const LINGER = 30_000;
+
+export class LayeredSocksStream implements LayeredStream, DialOwner {
+  readonly shape = "layered";
+  readonly #proxy: SocksProxy;
+  readonly #transport: Transport;
+  readonly #handler: StreamHandler;
+  /** Null once open or closed. */
+  #dial: Dial | null;
+  #socket: Socket | null = null;
+  #connected = false;
+  /** `send` fell short. */
+  #blocked = false;
+
+  /** Starts the dial. `command` as in `Handshake.begin`. */
+  constructor(
+    proxy: SocksProxy,
+    transport: Transport,
+    command: number,
+    destination: Destination | null,
+    handler: StreamHandler,
+  ) {
+    this.#proxy = proxy;
+    this.#transport = transport;
+    this.#handler = handler;
+    this.#dial = proxy.takeDial(this, command, destination);
+    if (proxy.count === 0) {
+      this.#dial.refusal = proxy.unresolved();
+      proxy.environment.timers.set(this.#dial.timer, proxy.environment.timers.now());
+    } else {
+      this.#attempt(this.#dial);
+    }
+  }
+
+  // ---- dialling ----------------------------------------------------------------------------------------------
+
+  /** During onOpen: what the server answered. */
+  get handshake(): Handshake | null {
+    return this.#dial?.handshake ?? null;
+  }
+
+  /** Until onOpen has returned: the proxy's address. */
+  get server(): Endpoint | null {
+    return this.#dial === null ? null : this.#proxy.address(this.#dial.index);
+  }
+
+  /** Has the kernel ask after `idle` seconds of silence whether the proxy is there. */
+  keepAlive(idle: number): void {
+    this.#socket?.setKeepAlive(true, idle * 1000);
+  }
+
+  #attempt(dial: Dial): void {
+    const proxy = this.#proxy;
+    const socket = this.#transport.open(proxy.address(dial.index));
+    this.#socket = socket;
+    proxy.setDeadline(dial, proxy.count + 1);
+    socket.once(this.#transport.openEvent, () => this.#turn(socket, () => this.#onConnect()));
+    socket.on("data", (chunk: Buffer) => this.#turn(socket, () => this.#onData(socket, chunk)));
+    socket.on("end", () => this.#turn(socket, () => this.#onEnd()));
+    socket.on("drain", () => this.#turn(socket, () => this.#onDrain()));
+    socket.on("error", (error) => this.#turn(socket, () => this.#onError(errnoOf(error))));
+  }
+
+  /** Runs `step` as a turn, unless `socket` was given up. */
+  #turn(socket: Socket, step: () => void): void {
+    if (this.#socket !== socket) return;
+    const { turn } = this.#proxy.environment;
+    turn.enter();
+    try {
+      step();
+    } finally {
+      turn.leave();
+    }
+  }
+
+  onDialTimer(dial: Dial): void {
+    if (dial.refusal !== null) this.#refuse(dial.refusal);
+    else if (this.#connected) this.#refuse(this.#proxy.timeout(dial.handshake.awaited));
+    else this.#tryNext(dial, this.#proxy.timeout("to the connection"));
+  }
+
+  #tryNext(dial: Dial, refusal: Refusal): void {
+    this.#drop();
+    if (refusal.kind === "local" || !this.#proxy.nextAddress(dial)) this.#refuse(refusal);
+    else this.#attempt(dial);
+  }
+
+  #onConnect(): void {
+    const dial = this.#dial as Dial;
+    const proxy = this.#proxy;
+    this.#connected = true;
+    proxy.reached(dial);
+    dial.begin(proxy.label, proxy.credentials, proxy.address(dial.index));
+    this.#drive(dial);
+  }
+
+  /** Writes the message that is due; ends the dial if the handshake has ended. */
+  #drive(dial: Dial): void {
+    const { handshake } = dial;
+    const message = new Uint8Array(MAX_MESSAGE);
+    const length = handshake.write(message, 0);
+    if (length > 0) {
+      this.#socket?.write(message.subarray(0, length));
+      handshake.written();
+      this.#proxy.setDeadline(dial, handshake.awaitsReply ? 1 : 2);
+    }
+    if (handshake.refusal !== null) {
+      this.#refuse(handshake.refusal);
+    } else if (handshake.granted) {
+      this.#proxy.environment.timers.clear(dial.timer);
+      this.#handler.onOpen();
+      this.#releaseDial();
+    }
+  }
+
+  #refuse(refusal: Refusal): void {
+    if (!this.#connected) this.#proxy.notReached();
+    this.close();
+    this.#handler.onRefused(refusal);
+  }
+
+  #releaseDial(): void {
+    if (this.#dial === null) return;
+    this.#proxy.giveDial(this.#dial);
+    this.#dial = null;
+  }
+
+  // ---- events ------------------------------------------------------------------------------------------------
+
+  #onData(socket: Socket, chunk: Buffer): void {
+    let next = 0;
+    while (this.#dial !== null && next < chunk.length) {
+      next += this.#dial.handshake.read(chunk, next, chunk.length);
+      this.#drive(this.#dial);
+    }
+    if (next === chunk.length || this.#socket !== socket || this.#dial !== null) return;
+    if (socket.isPaused()) socket.unshift(next === 0 ? chunk : chunk.subarray(next));
+    else this.#handler.onBytes(chunk, next, chunk.length);
+  }
+
+  #onEnd(): void {
+    if (this.#dial === null) this.#handler.onEnd();
+    else this.#endHandshake(this.#dial);
+  }
+
+  #endHandshake(dial: Dial): void {
+    dial.handshake.end();
+    this.#drive(dial);
+  }
+
+  #onDrain(): void {
+    if (!this.#blocked) return;
+    this.#blocked = false;
+    this.#handler.onWritable();
+  }
+
+  #onError(error: number): void {
+    const dial = this.#dial;
+    if (dial === null) {
+      this.close();
+      this.#handler.onReset(error);
+    } else if (!this.#connected) {
+      this.#tryNext(dial, errnoRefusal(this.#proxy.label, error));
+    } else if (error === ECONNRESET || error === EPIPE) {
+      this.#endHandshake(dial);
+    } else {
+      this.#refuse(errnoRefusal(this.#proxy.label, error));
+    }
+  }
+
+  // ---- the open stream -----------------------------------------------------------------------------------------
+
+  send(bytes: Uint8Array, start: number, end: number): number {
+    const socket = this.#socket;
+    if (socket === null || !socket.writable) return -EPIPE;
+    const room = MAX_UNSENT - socket.writableLength;
+    if (room <= 0) {
+      this.#blocked = true;
+      return -EAGAIN;
+    }
+    const taken = Math.min(room, end - start);
+    // A copy: the memory is the caller's again when this returns.
+    socket.write(bytes.slice(start, start + taken));
+    if (taken < end - start) this.#blocked = true;
+    return taken;
+  }
+
+  pause(): void {
+    this.#socket?.pause();
+  }
+
+  resume(): void {
+    this.#socket?.resume();
+  }
+
+  shutdown(): void {
+    this.#socket?.end();
+  }
+
+  reset(): void {
+    this.#releaseDial();
+    const socket = this.#abandon();
+    socket?.resetAndDestroy();
+  }
+
+  close(): void {
+    this.#releaseDial();
+    this.#drop();
+  }
+
+  #drop(): void {
+    const socket = this.#abandon();
+    this.#connected = false;
+    if (socket === null || socket.writableLength === 0) {
+      socket?.destroy();
+      return;
+    }
+    // What was sent still leaves, as with close(2), for as long as the peer takes it.
+    socket.setTimeout(LINGER, () => socket.destroy());
+    socket.unref();
+    socket.destroySoon();
+  }
+
+  /** Its events are nobody's from now on. */
+  #abandon(): Socket | null {
+    const socket = this.#socket;
+    this.#socket = null;
+    // Nobody would read what still comes; without a reader the socket would never see its end.
+    socket?.resume();
+    return socket;
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * One proxy as its streams see it: addresses in the order to try, credentials, deadlines, dials.
+ *
+ * A name is resolved at the start and, when no address of it can be reached, again, at most once a minute. The
+ * address that was reached last is tried first.
+ */
+
+import { type Endpoint, parseAddress } from "../stack/wire/address.ts";
+import { type Dial, type DialOwner, DialPool } from "./dial.ts";
+import type { SocketEnvironment } from "./environment.ts";
+import type { Credentials } from "./handshake.ts";
+import { type Lookup, NameResolver } from "./name-resolver.ts";
+import type { Destination, Refusal } from "./ports.ts";
+import { type ProxyUrl, redacted } from "./proxy-url.ts";
+import { SocksRefusal } from "./refusal.ts";
+
+/** Between two look-ups of the proxy's name, ms. */
+const RESOLVE_INTERVAL = 60_000;
+
+export class SocksProxy {
+  readonly label: string;
+  readonly environment: SocketEnvironment;
+  readonly credentials: Credentials | null;
+  readonly resolver: NameResolver;
+  /** Scratch for one system call at a time: a row, an address. */
+  readonly row: Int32Array = new Int32Array(2);
+  readonly words: Int32Array = new Int32Array(5);
+  readonly #url: ProxyUrl;
+  readonly #dials = new DialPool();
+  #addresses: readonly Endpoint[] = [];
+  /** The address to try first. */
+  #first = 0;
+  /** Settled when the look-up under way is over. */
+  #resolving: Promise<void> | null = null;
+  #nextLookup = 0;
+
+  constructor(url: ProxyUrl, environment: SocketEnvironment, lookup?: Lookup) {
+    const { user, password } = url;
+    const octets = new TextEncoder();
+    this.label = redacted(url);
+    this.environment = environment;
+    this.credentials =
+      user === null ? null : { user: octets.encode(user), password: octets.encode(password ?? "") };
+    this.resolver = new NameResolver(environment.turn, lookup);
+    this.#url = url;
+    const literal = parseAddress(url.host);
+    if (literal !== null) this.#addresses = this.#withPort([literal]);
+  }
+
+  /** Addresses known now. */
+  get count(): number {
+    return this.#addresses.length;
+  }
+
+  address(index: number): Endpoint {
+    return this.#addresses[index] as Endpoint;
+  }
+
+  takeDial(owner: DialOwner, command: number, destination: Destination | null): Dial {
+    const { timers, dialDeadline } = this.environment;
+    const dial = this.#dials.take(owner, command, destination);
+    dial.index = this.#first;
+    dial.deadline = timers.now() + dialDeadline;
+    return dial;
+  }
+
+  giveDial(dial: Dial): void {
+    this.environment.timers.clear(dial.timer);
+    this.#dials.give(dial);
+  }
+
+  /** Gives the next step of a dial its time: a share of the whole, or what is left of it. */
+  setDeadline(dial: Dial, steps: number): void {
+    const { timers, dialDeadline } = this.environment;
+    const step = timers.now() + Math.ceil(dialDeadline / steps);
+    timers.set(dial.timer, Math.min(step, dial.deadline));
+  }
+
+  /** Moves a dial to the next address. False: all were tried, or its time is over. */
+  nextAddress(dial: Dial): boolean {
+    dial.tried++;
+    if (dial.tried >= this.count || this.environment.timers.now() >= dial.deadline) return false;
+    dial.index = (dial.index + 1) % this.count;
+    return true;
+  }
+
+  /** A connection to the address of `dial` was made. */
+  reached(dial: Dial): void {
+    this.#first = dial.index;
+  }
+
+  /** A dial reached nobody: the name may have moved. */
+  notReached(): void {
+    if (this.environment.timers.now() >= this.#nextLookup) void this.resolve();
+  }
+
+  timeout(what: string): Refusal {
+    const { dialDeadline } = this.environment;
+    const why = `no answer ${what} within ${dialDeadline / 1000} s`;
+    return new SocksRefusal("timeout", this.label, why);
+  }
+
+  unresolved(): Refusal {
+    const why = `the name ${this.#url.host} does not resolve; check it and the resolver`;
+    return new SocksRefusal("unreachable", this.label, why);
+  }
+
+  /** Looks the name up, or joins the look-up under way. Never rejects: without an answer the old addresses stay. */
+  resolve(): Promise<void> {
+    if (parseAddress(this.#url.host) !== null) return Promise.resolve();
+    this.#resolving ??= new Promise((done) => {
+      this.#nextLookup = this.environment.timers.now() + RESOLVE_INTERVAL;
+      const onAddresses = (found: readonly Endpoint[]): void => {
+        this.#resolving = null;
+        if (found.length > 0) {
+          this.#addresses = this.#withPort(found);
+          this.#first = 0;
+        }
+        done();
+      };
+      if (!this.resolver.resolve(this.#url.host, { onAddresses })) onAddresses([]);
+    });
+    return this.#resolving;
+  }
+
+  #withPort(addresses: readonly Endpoint[]): Endpoint[] {
+    return addresses.map((address) => {
+      const endpoint = address.clone();
+      endpoint.port = this.#url.port;
+      return endpoint;
+    });
+  }
+}

@@ -1,0 +1,24 @@
+/** The ways of Node.js to the proxy: where a layered stream gets its socket. */
+
+import { connect, type Socket } from "node:net";
+import type { Endpoint } from "../stack/wire/address.ts";
+import { formatAddress } from "../stack/wire/address.ts";
+
+export interface Transport {
+  /** The event after which the socket carries octets. */
+  readonly openEvent: "connect" | "secureConnect";
+  /** Begins a connection to the proxy. The socket allows half-open streams. */
+  open(address: Endpoint): Socket;
+}
+
+/** Plain TCP. */
+export const TCP: Transport = {
+  openEvent: "connect",
+  open: (address) =>
+    connect({
+      host: formatAddress(address),
+      port: address.port,
+      allowHalfOpen: true,
+      noDelay: true,
+    }),
+};

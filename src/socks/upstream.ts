@@ -1,0 +1,125 @@
+/**
+ * One SOCKS5 proxy as the relay's upstream. Streams and datagrams go over sockets of the addon, or, without it, over
+ * those of Node.js.
+ */
+
+import { TunnelError } from "../errors.ts";
+import { type AssociationParts, type ControlStream, SocksAssociation } from "./association.ts";
+import {
+  AssociationCounters,
+  type DatagramHandler,
+  type DatagramSocket,
+} from "./datagram-socket.ts";
+import { DatagramRows, DirectDatagrams } from "./direct-datagrams.ts";
+import { DirectSocksStream } from "./direct-stream.ts";
+import type { SocketEnvironment } from "./environment.ts";
+import { NO_COMMAND } from "./handshake.ts";
+import { LayeredDatagrams } from "./layered-datagrams.ts";
+import { LayeredSocksStream } from "./layered-stream.ts";
+import { Command } from "./message.ts";
+import type { Lookup } from "./name-resolver.ts";
+import type {
+  Association,
+  AssociationHandler,
+  Destination,
+  Refusal,
+  Stream,
+  StreamHandler,
+  Upstream,
+} from "./ports.ts";
+import { SocksProxy } from "./proxy.ts";
+import type { ProxyUrl } from "./proxy-url.ts";
+import { TCP, type Transport } from "./transport.ts";
+
+export interface SocksUpstreamOptions {
+  /** Streams by this transport of Node.js; by default the addon's sockets, and plain TCP without them. */
+  readonly transport?: Transport;
+  /** How names are looked up; the system's resolver by default. */
+  readonly lookup?: Lookup;
+}
+
+export class SocksUpstream implements Upstream {
+  readonly label: string;
+  /** Of all associations. */
+  readonly counters: AssociationCounters = new AssociationCounters();
+  readonly #proxy: SocksProxy;
+  /** Null: direct streams. */
+  readonly #transport: Transport | null;
+  readonly #rows: DatagramRows = new DatagramRows();
+  readonly #parts: AssociationParts;
+
+  /** @throws TunnelError ERR_ADDON_MISSING if mark or device are asked for without the addon. */
+  constructor(url: ProxyUrl, environment: SocketEnvironment, options: SocksUpstreamOptions = {}) {
+    this.#proxy = new SocksProxy(url, environment, options.lookup);
+    this.label = this.#proxy.label;
+    this.#transport = options.transport ?? (environment.addon === null ? TCP : null);
+    if (this.#transport !== null && (environment.mark !== 0 || environment.device !== "")) {
+      throw new TunnelError(
+        "ERR_ADDON_MISSING",
+        "cannot mark sockets or bind them to an interface: this way to the proxy has no addon; leave out --fwmark and --interface",
+      );
+    }
+    this.#parts = {
+      proxy: this.#proxy,
+      counters: this.counters,
+      openControl: (handler) => this.#dial(Command.UDP_ASSOCIATE, null, handler),
+      createSocket: (handler) => this.#createSocket(handler),
+    };
+  }
+
+  /** Looks the proxy's name up. Never rejects: dials and the probe tell if it does not resolve. */
+  resolve(): Promise<void> {
+    return this.#proxy.resolve();
+  }
+
+  connect(destination: Destination, handler: StreamHandler): Stream {
+    return this.#dial(Command.CONNECT, destination, handler);
+  }
+
+  associate(handler: AssociationHandler): Association {
+    return new SocksAssociation(this.#parts, handler);
+  }
+
+  /**
+   * Tries the proxy: name, connection, method, credentials; nothing is asked of it. Null: it will have us.
+   * Called outside a turn.
+   */
+  async probe(): Promise<Refusal | null> {
+    await this.resolve();
+    const { turn } = this.#proxy.environment;
+    return new Promise((done) => {
+      turn.enter();
+      const stream: ControlStream = this.#dial(NO_COMMAND, null, {
+        onOpen: () => {
+          stream.close();
+          done(null);
+        },
+        onRefused: done,
+        onReadable() {},
+        onBytes() {},
+        onEnd() {},
+        onWritable() {},
+        onReset() {},
+      });
+      turn.leave();
+    });
+  }
+
+  /** No look-up calls back any more. Streams and associations are closed by who opened them. */
+  close(): void {
+    this.#proxy.resolver.close();
+  }
+
+  #dial(command: number, destination: Destination | null, handler: StreamHandler): ControlStream {
+    return this.#transport === null
+      ? new DirectSocksStream(this.#proxy, command, destination, handler)
+      : new LayeredSocksStream(this.#proxy, this.#transport, command, destination, handler);
+  }
+
+  #createSocket(handler: DatagramHandler): DatagramSocket {
+    const { environment } = this.#proxy;
+    return environment.addon === null
+      ? new LayeredDatagrams(environment, this.counters, handler)
+      : new DirectDatagrams(environment, this.#rows, this.counters, handler);
+  }
+}
