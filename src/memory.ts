@@ -65,6 +65,18 @@ export function mapMemory(addon: Addon, octets: number = MEMORY_OCTETS): MemoryL
   return layout(bytes, (start, end) => addon.release(start, end));
 }
 
+/** Divides the pages: the first part has `octets` of them, the second the rest; all other regions are common. */
+export function splitPages(
+  whole: MemoryLayout,
+  octets: number,
+): readonly [MemoryLayout, MemoryLayout] {
+  const middle = whole.pagesStart + Math.floor(octets / PAGE) * PAGE;
+  return [
+    { ...whole, pagesEnd: middle },
+    { ...whole, pagesStart: middle },
+  ];
+}
+
 /** The same layout over ordinary memory (tests, embedding without the addon). */
 export function plainMemory(octets: number = 64 << 20): MemoryLayout {
   return layout(new Uint8Array(octets), () => {});

@@ -34,12 +34,10 @@ async function sha256(file: string): Promise<string> {
   return hash.digest("hex");
 }
 
-describe
-  .skipIf(lacks("curl"))
-  .each([
-    ["the built-in server", null],
-    ...(lacks("danted") ? [] : [["Dante", startDante] as const]),
-  ])("500 MB through %s", (_name, start) => {
+const PROXIES: Array<[string, (() => Promise<string>) | null]> = [["the built-in server", null]];
+if (!lacks("danted")) PROXIES.push(["Dante", () => startDante(world)]);
+
+describe.skipIf(lacks("curl")).each(PROXIES)("500 MB through %s", (_name, start) => {
   let flags: string[] = [];
 
   beforeAll(async () => {
