@@ -111,6 +111,9 @@ export class KeepingSink implements PacketSink {
   }
 }
 
+/** Where the regions of every memory lie. */
+const LAYOUT = plainMemory(8 << 20);
+
 /** Everything around a part of the stack. */
 export class Kit {
   readonly memory: StackMemory;
@@ -131,14 +134,13 @@ export class Kit {
   };
 
   constructor(changes: Partial<StackOptions> = {}, pageOctets = 8 << 20) {
-    const layout = plainMemory(8 << 20);
-    const pagesEnd = layout.pagesStart + pageOctets;
+    const pagesEnd = LAYOUT.pagesStart + pageOctets;
     const bytes = new Uint8Array(pagesEnd);
     const released = (start: number, end: number) => this.released.push([start, end]);
-    this.memory = { bytes, pagesStart: layout.pagesStart, pagesEnd, released };
+    this.memory = { bytes, pagesStart: LAYOUT.pagesStart, pagesEnd, released };
     this.options = options(changes);
     this.pages = new PagePool(this.memory, this.wheel);
-    this.sink = new KeepingSink(bytes, layout.headersStart);
+    this.sink = new KeepingSink(bytes, LAYOUT.headersStart);
     const listener: StackListener = {
       onTcpOpen: (connection) => this.listener.onTcpOpen(connection),
       onUdpOpen: (flow, target) => this.listener.onUdpOpen(flow, target),

@@ -1,0 +1,71 @@
+/**
+ * Counters of one stack, one per reason. Plain numbers: a snapshot is a shallow copy.
+ */
+export class StackStats {
+  packetsIn = 0;
+  packetsOut = 0;
+
+  // IP: packets that could not be used
+  ipTruncated = 0;
+  ipBadVersion = 0;
+  ipBadHeaderLength = 0;
+  ipBadChecksum = 0;
+  ipBadOptions = 0;
+  ipBadExtension = 0;
+  ipJumbogram = 0;
+  ipBadSource = 0;
+  ipBadDestination = 0;
+  /** IPv6 parameter problems (RFC 4443 §3.4), answered. */
+  ipParameterProblem = 0;
+  /** IPv6 on a device whose MTU is below 1,280. */
+  ipNotServed = 0;
+  ipUnknownProtocol = 0;
+
+  // Fragments
+  fragmentsIn = 0;
+  fragmentsReassembled = 0;
+  fragmentsDuplicate = 0;
+  /** Datagrams discarded because fragments overlapped or contradicted each other (RFC 5722). */
+  fragmentsOverlap = 0;
+  /** Fragments of a datagram discarded before. */
+  fragmentsOfDiscarded = 0;
+  /** Bad length, or beyond 65,535 octets. */
+  fragmentsMalformed = 0;
+  fragmentsTimeout = 0;
+  fragmentsEvicted = 0;
+  fragmentsNoMemory = 0;
+
+  // ICMP
+  icmpIn = 0;
+  icmpTruncated = 0;
+  icmpBadChecksum = 0;
+  icmpErrorsIn = 0;
+  icmpEchoIn = 0;
+  icmpIgnored = 0;
+  icmpErrorsOut = 0;
+  icmpEchoOut = 0;
+  /** Errors that must not be sent: about multicast, broadcast, later fragments, ICMP errors. */
+  icmpForbidden = 0;
+  icmpRateLimited = 0;
+  icmpQueueFull = 0;
+  icmpNoMemory = 0;
+
+  // UDP
+  udpDatagramsIn = 0;
+  udpDatagramsOut = 0;
+  udpTruncated = 0;
+  udpBadLength = 0;
+  udpBadChecksum = 0;
+  /** Checksum 0 over IPv6 (RFC 8200 §8.1), port 0, or a destination no datagram may have. */
+  udpMalformed = 0;
+  udpFlows = 0;
+  udpFlowsOpened = 0;
+  udpFlowsIdle = 0;
+  udpFlowsEvicted = 0;
+  udpNotAccepted = 0;
+  udpQueueFull = 0;
+  udpTooLong = 0;
+  udpFragmented = 0;
+  /** The source of an answer is not of the family of the client. */
+  udpWrongFamily = 0;
+}
