@@ -41,14 +41,23 @@ export class RelayContext implements RelayEnvironment {
 
   /** Tells the operator of trouble that is the proxy's or ours; at most one line per kind and 5 s. */
   logRefusal(upstream: Upstream, refusal: Refusal): void {
-    if (isOperatorsConcern(refusal))
-      this.warn(`${upstream.label} ${refusal.kind}`, line(upstream, refusal));
+    if (!isOperatorsConcern(refusal)) return;
+    const suffix = this.#pass(`${upstream.label} ${refusal.kind}`);
+    // The error is made when it is asked for: not for lines that nobody sees.
+    if (suffix !== null) {
+      this.log.warn?.(`${refusal.error.message} (${refusal.error.code})${suffix}`);
+    }
   }
 
   /** A warning at most once per `key` and 5 s. */
   warn(key: string, text: string): void {
-    const suffix = this.log.warn === undefined ? null : this.#limiter.pass(key, this.timers.now());
+    const suffix = this.#pass(key);
     if (suffix !== null) this.log.warn?.(text + suffix);
+  }
+
+  /** What to append to a line about `key`; null: no line. */
+  #pass(key: string): string | null {
+    return this.log.warn === undefined ? null : this.#limiter.pass(key, this.timers.now());
   }
 }
 
@@ -61,14 +70,6 @@ export class AddressDestination implements Destination {
     this.endpoint = endpoint;
     return this;
   }
-}
-
-function line(upstream: Upstream, refusal: Refusal): string {
-  const { code, message } = refusal.error;
-  if (refusal.kind === "local") {
-    return `${upstream.label}: out of descriptors or ports: ${message}; raise the limit with \`ulimit -n\` (${code})`;
-  }
-  return `${upstream.label}: ${message} (${code})`;
 }
 
 /** As many as a packet has slices, twice: one system call moves what a wake-up brought. */

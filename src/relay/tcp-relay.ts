@@ -198,6 +198,10 @@ export class TcpRelay implements TcpHandler, Dial {
     if (this.#state !== OPEN || stream === null) return;
     const connection = this.#connection;
     const rows = this.#context.rows;
+    if (this.#upstreamFinished) {
+      this.#receiveAfterEnd(stream, rows);
+      return;
+    }
     for (let budget = READ_BUDGET; budget > 0; ) {
       const count = connection.space(rows);
       if (count === 0) {
@@ -228,7 +232,7 @@ export class TcpRelay implements TcpHandler, Dial {
     const taken = this.#leftover === null ? this.#connection.write(bytes, start, end) : 0;
     if (start + taken === end) return;
     if (!this.#keep(bytes, start + taken, end)) {
-      this.#context.warn("leftover", `${this.#upstream.label}: a paused stream went on sending`);
+      this.#context.warn("pause", `${this.#upstream.label}: a paused stream went on sending`);
       this.close();
       return;
     }
@@ -279,6 +283,14 @@ export class TcpRelay implements TcpHandler, Dial {
       this.#direct.pause();
     }
     if (this.#leftover === null) this.#connection.shutdown();
+  }
+
+  /** News behind the end of stream can only be a reset: what the client still sends goes nowhere. */
+  #receiveAfterEnd(stream: DirectStream, rows: Int32Array): void {
+    rows[0] = this.#context.memory.scratchStart;
+    rows[1] = 1;
+    const got = stream.recv(rows, 1);
+    if (got < 0 && got !== -EAGAIN) this.#abandon();
   }
 
   /** Sending failed. What was received before is delivered first. */

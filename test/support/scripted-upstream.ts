@@ -161,6 +161,8 @@ abstract class ScriptedEnd {
 
 export class ScriptedDirect extends ScriptedEnd implements DirectStream {
   readonly shape = "direct";
+  /** One event per wake-up, as epoll does it; otherwise as many as it takes. */
+  onePoll = false;
   #waiting: Uint8Array = new Uint8Array(0);
   #ended = false;
   #errno = 0;
@@ -255,6 +257,7 @@ export class ScriptedDirect extends ScriptedEnd implements DirectStream {
       if (!ready || this.paused || this.state !== "open") return;
       if (round > 10_000) throw new Error("the relay neither reads nor pauses: the loop spins");
       this.handler.onReadable();
+      if (this.onePoll) return;
     }
   }
 }
