@@ -299,22 +299,25 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
   }
 
   #expireQueries(now: number): void {
+    const dead: DnsConnection[] = [];
     for (const query of this.#queries.values()) {
       if (query.deadline > now) {
         this.#context.timers.set(this.#expire, query.deadline);
-        return;
+        break;
       }
       const { connection } = query;
-      if (connection !== null) {
-        connection.settle(query);
-        this.failed(query);
-        // It took the query and said nothing since: it is dead, whatever its socket believes.
-        if (connection.lastMessageAt < query.sentAt) this.#tcp.replace(connection);
-      } else {
+      if (connection === null) {
         if (this.#lastAnswerAt < query.sentAt) this.#proven = false;
-        this.failed(query);
+      } else {
+        connection.settle(query);
+        // It took the query and said nothing since: it is dead, whatever its socket believes.
+        if (connection.lastMessageAt < query.sentAt && !dead.includes(connection)) {
+          dead.push(connection);
+        }
       }
+      this.failed(query);
     }
+    for (const connection of dead) this.#tcp.replace(connection);
   }
 
   #evict(): void {

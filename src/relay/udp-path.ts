@@ -137,6 +137,7 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
   }
 
   giveWay(): void {
+    this.#context.stats.datagramsDropped += this.#waiting.length;
     this.#context.dials.release(this);
     this.#association?.close();
     this.#rest();

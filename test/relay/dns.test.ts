@@ -305,13 +305,30 @@ test.each([reply(5), trouble("unreachable"), trouble("timeout")])(
   },
 );
 
-test("tcp: a connection that took a query and stays silent is replaced", () => {
+test("tcp: a connection that took queries and stays silent is given up", () => {
   const world = tcpWorld();
+  world.udp(OURS, 5000, query(7));
   world.advance(8_100);
-  expect(messages(world)).toMatchObject([{ id: 5, rcode: "SERVFAIL" }]);
-  expect(world.upstream.stream.state).toBe("closed");
+  expect(messages(world)).toMatchObject([
+    { id: 5, rcode: "SERVFAIL" },
+    { id: 7, rcode: "SERVFAIL" },
+  ]);
+  expect(world.upstream.streams.map(({ state }) => state)).toEqual(["closed"]);
   world.udp(OURS, 5000, query(6));
   expect(world.upstream.streams.length).toBe(2);
+});
+
+test("tcp: younger queries of a silent connection move to a new one", () => {
+  const world = tcpWorld();
+  world.advance(4_000);
+  world.udp(OURS, 5000, query(7));
+  world.advance(4_100);
+  expect(messages(world)).toMatchObject([{ id: 5, rcode: "SERVFAIL" }]);
+  expect(world.upstream.streams.length).toBe(2);
+  world.act(() => world.upstream.stream.open());
+  const [sent] = framed(world.upstream.stream.sent);
+  world.act(() => direct(world).deliver(streamEncode(decode(answerTo(sent!)))));
+  expect(messages(world)).toMatchObject([{ id: 7, rcode: "NOERROR" }]);
 });
 
 test("tcp: resolvers named by clients have connections of their own, at most eight", () => {

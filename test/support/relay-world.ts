@@ -15,6 +15,7 @@ import {
 } from "../../src/addresses.ts";
 import { createLog } from "../../src/log.ts";
 import { Relay, type RelayOptions } from "../../src/relay/relay.ts";
+import { splitSuperSegment } from "../../src/testing/memory-device.ts";
 import {
   buildTcp,
   buildUdp,
@@ -113,7 +114,9 @@ export class RelayWorld {
       this.driver.memory.datagrams.clear();
       const packets = this.driver.take();
       if (packets.length === 0) return;
-      for (const { bytes } of packets) this.#receive(decodePacket(bytes));
+      for (const packet of packets) {
+        for (const bytes of splitSuperSegment(packet)) this.#receive(decodePacket(bytes));
+      }
     }
     throw new Error("the stack never falls silent");
   }
@@ -179,7 +182,6 @@ const ISS = 1000;
 /** The least a TCP client can be: acknowledges everything in order, sends when told, resends nothing. */
 export class TcpPeer {
   state: "closed" | "syn-sent" | "open" | "reset" = "closed";
-  received: Uint8Array = new Uint8Array(0);
   finReceived = false;
   /** The window to offer; octets beyond it are an error. */
   window = 65535;
@@ -191,6 +193,7 @@ export class TcpPeer {
   readonly #targetPort: number;
   #seq = ISS;
   #rcvNxt = 0;
+  #chunks: Uint8Array[] = [];
   /** The peer's last acknowledgement and window. */
   acked = 0;
   peerWindow = 0;
@@ -201,6 +204,13 @@ export class TcpPeer {
     this.#ip = { source: destination.includes(":") ? CLIENT6 : CLIENT4, destination };
     this.#port = port;
     this.#targetPort = targetPort;
+  }
+
+  /** The octets received in order so far. */
+  get received(): Uint8Array {
+    const all = new Uint8Array(Buffer.concat(this.#chunks));
+    this.#chunks = [all];
+    return all;
   }
 
   syn(): void {
@@ -254,7 +264,7 @@ export class TcpPeer {
     }
     if (packet.seq !== this.#rcvNxt) return;
     if (packet.payload.length > 0) {
-      this.received = new Uint8Array(Buffer.concat([this.received, packet.payload]));
+      this.#chunks.push(packet.payload);
       this.#rcvNxt = (this.#rcvNxt + packet.payload.length) >>> 0;
     }
     if ((packet.flags & TcpFlag.FIN) !== 0) {
