@@ -1,0 +1,420 @@
+import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
+import { once } from "node:events";
+import { afterEach, describe, expect, test } from "vitest";
+import { MAX_QUEUED } from "../../src/socks/datagram-socket.ts";
+import type {
+  Association,
+  AssociationHandler,
+  Destination,
+  Refusal,
+} from "../../src/socks/ports.ts";
+import type { SocksUpstream } from "../../src/socks/upstream.ts";
+import { type Endpoint, formatEndpoint } from "../../src/stack/wire/address.ts";
+import {
+  closeServers,
+  descriptors,
+  destination,
+  endpoint,
+  logged,
+  memory,
+  open,
+  type Peer,
+  pass,
+  ScriptedServer,
+  SHAPES,
+  type Shape,
+  settle,
+  timers,
+  until,
+  within,
+} from "./client-harness.ts";
+
+/** The proxy's relay: a UDP socket that writes down what comes. */
+class Relay {
+  readonly socket: Socket;
+  readonly received: string[] = [];
+  client: RemoteInfo | null = null;
+
+  constructor(family: "udp4" | "udp6") {
+    this.socket = createSocket(family);
+    this.socket.on("message", (message, from) => {
+      this.received.push(message.toString("hex"));
+      this.client = from;
+    });
+  }
+
+  static async bind(host = "127.0.0.1"): Promise<Relay> {
+    const relay = new Relay(host.includes(":") ? "udp6" : "udp4");
+    relay.socket.bind(0, host);
+    await once(relay.socket, "listening");
+    relays.push(relay);
+    return relay;
+  }
+
+  /** The port as four hex digits. */
+  get port(): string {
+    return this.socket.address().port.toString(16).padStart(4, "0");
+  }
+
+  send(hex: string): void {
+    const { port, address } = this.client as RemoteInfo;
+    this.socket.send(Buffer.from(hex, "hex"), port, address);
+  }
+}
+
+const relays: Relay[] = [];
+const associations: Association[] = [];
+
+afterEach(async () => {
+  for (const association of associations.splice(0)) association.close();
+  for (const relay of relays.splice(0)) relay.socket.close();
+  await closeServers();
+});
+
+class Recorder implements AssociationHandler {
+  readonly events: string[] = [];
+  refusal: Refusal | null = null;
+  onOpen(): void {
+    this.events.push("open");
+  }
+  onRefused(refusal: Refusal): void {
+    this.events.push("refused");
+    this.refusal = refusal;
+  }
+  onDatagram(from: Endpoint, start: number, end: number): void {
+    const text = Buffer.from(memory.bytes.subarray(start, end)).toString("latin1");
+    this.events.push(`${formatEndpoint(from)} ${text}`);
+  }
+  onLost(): void {
+    this.events.push("lost");
+  }
+  async has(event: string): Promise<void> {
+    await until(`${event} (so far: ${this.events})`, () => this.events.includes(event));
+  }
+  async refused(): Promise<string> {
+    await until(`refused (so far: ${this.events})`, () => this.refusal !== null);
+    return `${this.refusal?.kind} ${this.refusal?.reply}: ${this.refusal?.error.message}`;
+  }
+}
+
+const ASSOCIATE = "05030001000000000000";
+const LOOPBACK = "050000017f000001";
+
+interface Opening {
+  readonly upstream: SocksUpstream;
+  readonly association: Association;
+  readonly handler: Recorder;
+  readonly peer: Peer;
+}
+
+/** Associates up to the request. */
+async function requested(upstream: SocksUpstream, server: ScriptedServer): Promise<Opening> {
+  const handler = new Recorder();
+  const association = within(() => upstream.associate(handler));
+  expect(handler.events).toEqual([]);
+  associations.push(association);
+  const peer = await server.accept();
+  await peer.expects("050100");
+  peer.send("0500");
+  return { upstream, association, handler, peer };
+}
+
+/** Associates up to the reply `reply`. */
+async function answered(
+  shape: Shape,
+  reply: string,
+  lookup?: (name: string, done: (addresses: readonly string[]) => void) => void,
+): Promise<Opening> {
+  const server = await ScriptedServer.listen();
+  const upstream = open(shape, server.url, lookup === undefined ? {} : { lookup });
+  const opening = await requested(upstream, server);
+  await opening.peer.expects(ASSOCIATE);
+  opening.peer.send(reply);
+  return opening;
+}
+
+async function opened(shape: Shape): Promise<Opening & { relay: Relay }> {
+  const relay = await Relay.bind();
+  const opening = await answered(shape, `${LOOPBACK}${relay.port}`);
+  await opening.handler.has("open");
+  return { ...opening, relay };
+}
+
+/** Sends text within one turn. */
+function send(association: Association, to: Destination, text: string, segment = 0): boolean {
+  return within(() => {
+    const taken = queue(association, to, text, segment);
+    association.flush();
+    return taken;
+  });
+}
+
+function queue(association: Association, to: Destination, text: string, segment = 0): boolean {
+  memory.bytes.set(Buffer.from(text, "latin1"), memory.pagesStart);
+  return association.send(to, memory.pagesStart, memory.pagesStart + text.length, segment);
+}
+
+const HEADER = "00000001c00002010050";
+
+describe.each(SHAPES)("association, %s shape", (shape) => {
+  test("datagrams go to the relay and come from it (RFC 1928 §7)", async () => {
+    const { association, handler, relay, upstream } = await opened(shape);
+    expect(send(association, destination(), "hi")).toBe(true);
+    await until("a datagram at the relay", () => relay.received.length > 0);
+    expect(relay.received).toEqual([`${HEADER}6869`]);
+    relay.send("0000000420010db8000000000000000000000001003561");
+    await handler.has("[2001:db8::1]:53 a");
+    expect(upstream.counters).toMatchObject({ sent: 1, received: 1 });
+  });
+
+  test("over IPv6 the request carries :: and the relay may be IPv6", async () => {
+    const server = await ScriptedServer.listen("::1");
+    const relay = await Relay.bind("::1");
+    const upstream = open(shape, `socks5://[::1]:${server.port}`);
+    const { association, handler, peer } = await requested(upstream, server);
+    await peer.expects(`05030004${"00".repeat(18)}`);
+    peer.send(`05000004${"00".repeat(15)}01${relay.port}`);
+    await handler.has("open");
+    send(association, { name: "a.b", endpoint: endpoint("0.0.0.0", 53) }, "x");
+    await until("a datagram at the relay", () => relay.received.length > 0);
+    expect(relay.received).toEqual(["0000000303612e62003578"]);
+    relay.send(`${HEADER}79`);
+    await handler.has("192.0.2.1:80 y");
+  });
+
+  test.each([
+    ["0.0.0.0", (port: string) => `0500000100000000${port}`, "unspecified"],
+    ["an empty name", (port: string) => `0500000300${port}`, "unspecified"],
+    ["127.0.0.1", (port: string) => `${LOOPBACK}${port}`, "as given"],
+  ])("BND %s reaches the relay", async (_, reply, rule) => {
+    const relay = await Relay.bind();
+    const { association, handler } = await answered(shape, reply(relay.port));
+    await handler.has("open");
+    expect(logged.at(-1)).toContain(`, ${rule})`);
+    send(association, destination(), "hi");
+    await until("a datagram at the relay", () => relay.received.length > 0);
+  });
+
+  test("BND as a name is looked up, the control connection's family first", async () => {
+    const relay = await Relay.bind();
+    const reply = `0500000303612e62${relay.port}`;
+    const names: string[] = [];
+    const { association, handler } = await answered(shape, reply, (name, done) => {
+      names.push(name);
+      setImmediate(() => done(["2001:db8::1", "127.0.0.1"]));
+    });
+    await handler.has("open");
+    expect(names).toEqual(["a.b"]);
+    send(association, destination(), "hi");
+    await until("a datagram at the relay", () => relay.received.length > 0);
+  });
+
+  test("BND as a name that does not resolve, or not in time, is refused", async () => {
+    const reply = "0500000303612e620050";
+    const none = await answered(shape, reply, (_name, done) => setImmediate(() => done([])));
+    expect(await none.handler.refused()).toMatch(/^protocol 0: .*does not resolve/);
+    let lookedUp = false;
+    const never = await answered(shape, reply, () => {
+      lookedUp = true;
+    });
+    await until("the look-up", () => lookedUp);
+    pass(30_000);
+    expect(await never.handler.refused()).toMatch(/^timeout 0/);
+    expect(timers.next()).toBe(-1);
+  });
+
+  test("port 0 is refused with advice", async () => {
+    const { handler } = await answered(shape, `${LOOPBACK}0000`);
+    expect(await handler.refused()).toMatch(/^protocol 0: .*port 0 .*enable UDP/);
+    expect(handler.events).toEqual(["refused"]);
+  });
+
+  test.each([
+    ["0507", /^reply 7: .*command not supported/],
+    ["05080001000000000000", /^reply 8: /],
+  ])("reply %s is refused", async (reply, expected) => {
+    const { handler } = await answered(shape, reply);
+    expect(await handler.refused()).toMatch(expected);
+  });
+
+  test("a server that closes instead of a reply has no UDP (OpenSSH)", async () => {
+    const server = await ScriptedServer.listen();
+    const { handler, peer } = await requested(open(shape, server.url), server);
+    await peer.expects(ASSOCIATE);
+    peer.socket.end();
+    expect(await handler.refused()).toMatch(/^protocol 0: .*does it do UDP/);
+  });
+
+  test("segments leave as datagrams of their own, the last one shorter", async () => {
+    const { association, relay } = await opened(shape);
+    expect(send(association, destination(), "aabbc", 2)).toBe(true);
+    await until("datagrams at the relay", () => relay.received.length === 3);
+    expect(relay.received).toEqual([`${HEADER}6161`, `${HEADER}6262`, `${HEADER}63`]);
+  });
+
+  test("an empty datagram is a datagram", async () => {
+    const { association, relay } = await opened(shape);
+    send(association, destination(), "", 0);
+    await until("a datagram at the relay", () => relay.received.length === 1);
+    expect(relay.received).toEqual([HEADER]);
+  });
+
+  test("the queue takes 64 datagrams until flush, then as many again", async () => {
+    const { association, relay } = await opened(shape);
+    within(() => {
+      for (let i = 0; i < MAX_QUEUED - 1; i++) {
+        expect(queue(association, destination(), "x")).toBe(true);
+      }
+      expect(queue(association, destination(), "yz", 1)).toBe(false);
+      expect(queue(association, destination(), "x")).toBe(true);
+      expect(queue(association, destination(), "x")).toBe(false);
+      association.flush();
+      expect(queue(association, destination(), "x")).toBe(true);
+      association.flush();
+    });
+    await until("datagrams at the relay", () => relay.received.length === MAX_QUEUED + 1);
+  });
+
+  test("more segments than the queue holds leave in several goes", async () => {
+    const { association, relay } = await opened(shape);
+    expect(send(association, destination(), "0123456789".repeat(15), 1)).toBe(true);
+    await until("datagrams at the relay", () => relay.received.length === 150);
+  });
+
+  test("a datagram too big with its header is not taken", async () => {
+    const { association, relay, upstream } = await opened(shape);
+    expect(send(association, destination(), "x".repeat(65_507 - 9))).toBe(false);
+    expect(upstream.counters.tooBig).toBe(1);
+    expect(send(association, destination(), "x".repeat(65_507 - 10))).toBe(true);
+    await until("a datagram at the relay", () => relay.received.length === 1);
+    expect(relay.received[0]?.length).toBe(2 * 65_507);
+  });
+
+  test("from any port of the relay's address, from no other address", async () => {
+    const { association, handler, relay, upstream } = await opened(shape);
+    send(association, destination(), "hi");
+    await until("a datagram at the relay", () => relay.client !== null);
+    const stranger = await Relay.bind("127.0.0.2");
+    const sibling = await Relay.bind();
+    stranger.client = relay.client;
+    sibling.client = relay.client;
+    stranger.send(`${HEADER}78`);
+    sibling.send(`${HEADER}79`);
+    await handler.has("192.0.2.1:80 y");
+    await until("the stranger", () => upstream.counters.foreign === 1);
+    expect(handler.events).toEqual(["open", "192.0.2.1:80 y"]);
+  });
+
+  test("what cannot be used is dropped and counted by reason", async () => {
+    const { association, handler, relay, upstream } = await opened(shape);
+    send(association, destination(), "hi");
+    await until("a datagram at the relay", () => relay.client !== null);
+    for (const bad of ["", "00", "000000", "00000001c000020100", "00000009c0000201005061"]) {
+      relay.send(bad);
+    }
+    relay.send("00000101c0000201005061");
+    relay.send("00008201c0000201005061");
+    relay.send("0000000303612e62005061");
+    relay.send(`${HEADER}7a`);
+    await handler.has("192.0.2.1:80 z");
+    expect(upstream.counters).toMatchObject({ malformed: 5, fragments: 2, named: 1, received: 1 });
+    expect(handler.events).toEqual(["open", "192.0.2.1:80 z"]);
+  });
+
+  test("the end of the control connection ends the association", async () => {
+    const { handler, peer } = await opened(shape);
+    pass(1000);
+    peer.send("00");
+    await settle();
+    peer.socket.end();
+    await handler.has("lost");
+    await peer.gone();
+    expect(handler.events).toEqual(["open", "lost"]);
+  });
+
+  test("so does its reset", async () => {
+    const { handler, peer } = await opened(shape);
+    pass(1000);
+    peer.socket.resetAndDestroy();
+    await handler.has("lost");
+  });
+
+  test("a control connection closed at once does not: UDP goes on while answers arrive", async () => {
+    const { association, handler, peer, relay } = await opened(shape);
+    peer.socket.end();
+    await until("the client's end", () => peer.fate !== "");
+    for (let i = 0; i < 3; i++) {
+      pass(50_000);
+      send(association, destination(), "q");
+      await until("a question", () => relay.received.length === i + 1);
+      relay.send(`${HEADER}6${i}`);
+      const answer = String.fromCharCode(0x60 + i);
+      await handler.has(`192.0.2.1:80 ${answer}`);
+    }
+    pass(59_900);
+    expect(handler.events).not.toContain("lost");
+    send(association, destination(), "unanswered");
+    pass(200);
+    expect(handler.events.at(-1)).toBe("lost");
+    expect(timers.next()).toBe(-1);
+  });
+
+  test("close before the reply cancels, close later is silent, both at most once", async () => {
+    const before = descriptors();
+    const server = await ScriptedServer.listen();
+    const early = await requested(open(shape, server.url), server);
+    await early.peer.expects(ASSOCIATE);
+    early.association.close();
+    early.association.close();
+    await early.peer.gone();
+    const late = await opened(shape);
+    late.association.close();
+    late.association.close();
+    await late.peer.gone();
+    expect(early.handler.events).toEqual([]);
+    expect(late.handler.events).toEqual(["open"]);
+    for (const relay of relays.splice(0)) relay.socket.close();
+    await closeServers();
+    await until("descriptors", () => descriptors() <= before);
+    expect(timers.next()).toBe(-1);
+  });
+
+  test("a server that is gone refuses the association as unreachable", async () => {
+    const server = await ScriptedServer.listen();
+    const { url } = server;
+    await closeServers();
+    const handler = new Recorder();
+    associations.push(within(() => open(shape, url).associate(handler)));
+    expect(await handler.refused()).toMatch(/^unreachable 0/);
+  });
+});
+
+test("without room in the turn's memory datagrams wait in the socket (direct)", async () => {
+  const { association, handler, relay, upstream } = await opened("direct");
+  send(association, destination(), "hi");
+  await until("a datagram at the relay", () => relay.client !== null);
+  memory.datagrams.next = memory.datagrams.end;
+  relay.send(`${HEADER}61`);
+  await handler.has("192.0.2.1:80 a");
+  expect(upstream.counters.noMemory).toBe(0);
+});
+
+test("a burst arrives whole and in order, although handlers use the turn's memory too (direct)", async () => {
+  const { association, handler, relay } = await opened("direct");
+  const take = handler.onDatagram.bind(handler);
+  handler.onDatagram = (from, start, end) => {
+    take(from, start, end);
+    const at = memory.datagrams.take(2000);
+    if (at >= 0) memory.bytes.fill(0xee, at, at + 2000);
+  };
+  send(association, destination(), "hi");
+  await until("a datagram at the relay", () => relay.client !== null);
+  const expected = ["open"];
+  for (let i = 0; i < 100; i++) {
+    const text = String(i).repeat(100);
+    relay.send(HEADER + Buffer.from(text).toString("hex"));
+    expected.push(`192.0.2.1:80 ${text}`);
+  }
+  await until("the burst", () => handler.events.length === expected.length);
+  expect(handler.events).toEqual(expected);
+});
