@@ -185,18 +185,25 @@ bool option_address(napi_env env, napi_value object, const char *name, const cha
 	return false;
 }
 
+/* libuv does not name every errno of Linux; strerrorname_np(3) does, where there is one. */
+static void name_errno(int err, char *name, size_t size)
+{
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 32)
+	const char *known = strerrorname_np(err);
+
+	snprintf(name, size, "%s", known != NULL ? known : "UNKNOWN");
+#else
+	uv_err_name_r(-err, name, size);
+#endif
+}
+
 napi_value throw_failure(napi_env env, const struct failure *failure)
 {
-	const char *name = strerrorname_np(failure->err);
-	const char *description = strerrordesc_np(failure->err);
-	char text[256];
+	char name[40], text[256];
 	napi_value error;
 
-	if (name == NULL)
-		name = "UNKNOWN";
-	if (description == NULL)
-		description = "unknown error";
-	snprintf(text, sizeof(text), "%s: %s, %s", name, description, failure->step);
+	name_errno(failure->err, name, sizeof(name));
+	snprintf(text, sizeof(text), "%s: %s, %s", name, strerror(failure->err), failure->step);
 	if (napi_create_error(env, string(env, name), string(env, text), &error) != napi_ok)
 		return NULL;
 	set_integer(env, error, "errno", failure->err);
@@ -279,7 +286,8 @@ void disown(struct instance *in, int fd)
 
 void close_descriptor(struct instance *in, int fd)
 {
-	if (fd < 0)
+	/* Not ours: its owner closes it. So a late second close does no harm to others of the process. */
+	if (!(flags_of(in, fd) & FD_OWNED))
 		return;
 	/* Said explicitly: a copy of the descriptor in another process would keep it in the epoll. */
 	if (flags_of(in, fd) & FD_WATCHED)

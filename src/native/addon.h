@@ -98,7 +98,7 @@ int own(struct instance *in, int fd);
 unsigned flags_of(const struct instance *in, int fd);
 /* Forgets `fd`: somebody else closes it. */
 void disown(struct instance *in, int fd);
-/* Leaves the epoll if it is a member, forgets, and closes. */
+/* Leaves the epoll if it is a member, forgets, and closes. Nothing if `fd` is not owned. */
 void close_descriptor(struct instance *in, int fd);
 
 static inline bool inside(const struct instance *in, int32_t offset, int32_t length)

@@ -222,7 +222,7 @@ export interface Addon {
   send(fd: number, rows: Int32Array, count: number): number;
   /** shutdown(SHUT_WR). */
   shutdown(fd: number): number;
-  /** close(2); drops epoll membership by itself. */
+  /** close(2) of a descriptor of this addon, others are left alone; drops epoll membership by itself. */
   close(fd: number): void;
   /** SO_LINGER {1, 0}, then close: the peer sees RST. */
   reset(fd: number): void;

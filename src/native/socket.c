@@ -272,7 +272,8 @@ static napi_value reset(napi_env env, napi_callback_info info)
 	struct linger linger = {.l_onoff = 1, .l_linger = 0};
 	int fd = to_int(env, argument, -1);
 
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	if (flags_of(in, fd) & FD_OWNED)
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 	close_descriptor(in, fd);
 	return NULL;
 }

@@ -1,3 +1,4 @@
+import { closeSync, fstatSync, openSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { addon, DGRAM_RX_ROW, DGRAM_TX_ROW, Epoll } from "../../src/native/binding.ts";
 import { errno, loopback4, loopback6, portOf, Readiness } from "./readiness.ts";
@@ -205,6 +206,14 @@ describe("rows that lie", () => {
     expect(native.recv(bad as unknown as number, bad, 1)).toBe(-errno.EFAULT);
     expect(native.close(-1)).toBeUndefined();
     expect(native.recv(-1, Int32Array.of(0, 1), 1)).toBe(-errno.EBADF);
+  });
+
+  test("a descriptor of somebody else survives close and reset", () => {
+    const fd = openSync("/dev/null", "r");
+    native.close(fd);
+    native.reset(fd);
+    expect(fstatSync(fd).isCharacterDevice()).toBe(true);
+    closeSync(fd);
   });
 });
 
