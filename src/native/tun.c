@@ -93,12 +93,13 @@ static int read_batch(struct tun *tun)
 static void on_readable(uv_poll_t *handle, int status, int what)
 {
 	struct tun *tun = (struct tun *)handle;
-	int count = read_batch(tun);
+	/*
+	 * EPOLLERR: the device was deleted (drivers/net/tun.c, tun_chr_poll). libuv has stopped the poll, so
+	 * this is the last call, whatever packets are left.
+	 */
+	int count = status < 0 ? -EBADFD : read_batch(tun);
 
 	(void)what;
-	/* EPOLLERR: the device was deleted (drivers/net/tun.c, tun_chr_poll); libuv has stopped the poll. */
-	if (count == 0 && status < 0)
-		count = -EBADFD;
 	if (count < 0)
 		uv_poll_stop(handle);
 	if (count != 0)

@@ -99,6 +99,10 @@ static int attach(int fd, const struct tun_request *wanted, struct tun_info *inf
 			return fail(failure, "ioctl TUNSETIFF");
 		info->multi_queue = !info->multi_queue;
 	}
+	/* A further queue has the header that the first one asked for (drivers/net/tun.c, tun_set_iff). */
+	if (ioctl(fd, TUNGETIFF, &request) != 0)
+		return fail(failure, "ioctl TUNGETIFF");
+	info->vnet_header = (request.ifr_flags & IFF_VNET_HDR) != 0;
 	memset(info->name, 0, sizeof(info->name));
 	memcpy(info->name, request.ifr_name, IFNAMSIZ - 1);
 	return 0;

@@ -310,6 +310,8 @@ describe("a device that is created in another namespace", () => {
   test("its deletion reaches the callback as EBADFD, once", async () => {
     const doomed = native.tunOpen("doomed0", { netns: PATH });
     const watched = new Watched(doomed);
+    // Belongs to the handle by now.
+    native.close(doomed.fd);
     ip("link", "delete", "doomed0");
     expect(await watched.until(() => watched.failure || undefined)).toBe(-EBADFD);
     expect(native.tunRead(watched.handle)).toBe(-EBADFD);
@@ -373,6 +375,17 @@ describe("a device that was there before", () => {
     native.close(one.fd);
     ip("link", "delete", "many0");
     ip("link", "delete", "one0");
+  });
+
+  test("and has a queue open already keeps the header of that queue", () => {
+    for (const vnetHeader of [false, true]) {
+      const options = { netns: PATH, multiQueue: true };
+      const first = native.tunOpen("shared0", { ...options, vnetHeader });
+      const second = native.tunOpen("shared0", { ...options, vnetHeader: !vnetHeader });
+      expect(second).toMatchObject({ created: false, multiQueue: true, vnetHeader });
+      native.close(second.fd);
+      native.close(first.fd);
+    }
   });
 });
 
