@@ -95,8 +95,7 @@ export class SocksProxy {
   }
 
   timeout(what: string): Refusal {
-    const { dialDeadline } = this.environment;
-    const why = `no answer ${what} within ${dialDeadline / 1000} s`;
+    const why = `no answer ${what} in time; is it overloaded, or a firewall in between?`;
     return new SocksRefusal("timeout", this.label, why);
   }
 
