@@ -79,11 +79,15 @@ function build() {
     JSON.stringify({ ...gyp, targets: [...gyp.targets, target] }),
   );
   writeFileSync(join(copy, "canary.c"), CANARY);
-  const { status } = spawnSync(process.execPath, ["scripts/build-addon.js", "--asan=1"], {
-    cwd: copy,
-    stdio: "inherit",
-    timeout: LIMIT_MS,
-  });
+  const { status } = spawnSync(
+    process.execPath,
+    ["scripts/build-addon.js", "--asan=1", "--strict=1"],
+    {
+      cwd: copy,
+      stdio: "inherit",
+      timeout: LIMIT_MS,
+    },
+  );
   if (status !== 0) throw new Error("the addon does not build with -fsanitize=address");
 }
 

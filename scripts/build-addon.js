@@ -38,7 +38,7 @@ const result = spawnSync(process.execPath, args, {
   cwd: root,
   encoding: "utf8",
   maxBuffer: 64 << 20,
-  env: { ...process.env, npm_config_loglevel: "warn" },
+  env: { ...process.env, npm_config_loglevel: "warn", ...compilers() },
 });
 if (result.status !== 0) {
   process.stderr.write(`${result.stdout ?? ""}${result.stderr ?? ""}`);
@@ -58,6 +58,12 @@ function inPath(name) {
       return false;
     }
   });
+}
+
+/** make takes cc and g++ unless told otherwise: tells it what there is. */
+function compilers() {
+  const [, , [, c], [, cxx]] = TOOLS;
+  return { CC: process.env.CC || c.find(inPath), CXX: process.env.CXX || cxx.find(inPath) };
 }
 
 /** npm names its own node-gyp; without npm, the one beside this Node.js or Debian's. */
