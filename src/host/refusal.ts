@@ -125,8 +125,14 @@ function explainPolicy(error: NativeError, facts: RefusalFacts): Explanation | n
   return null;
 }
 
-/** What clone(2) lacks. */
+/** What clone(2) lacks, and descriptors, which any step may. */
 function explainLimit(error: NativeError): Explanation | null {
+  if (error.code === "EMFILE" || error.code === "ENFILE") {
+    return [
+      "ERR_NAMESPACE",
+      `${WHAT}: too many open files (${error.syscall}: ${error.code}); raise \`ulimit -n\``,
+    ];
+  }
   if (error.syscall !== "clone") return null;
   switch (error.code) {
     case "EINVAL":

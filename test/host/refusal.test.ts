@@ -160,6 +160,14 @@ const CASES: readonly Case[] = [
     says: ["too many processes", "ulimit -u"],
   },
   {
+    name: "a full table of descriptors is named, whichever step finds it full",
+    syscall: "receive the TUN device",
+    errno: "EMFILE",
+    facts: { uid: 0 },
+    code: "ERR_NAMESPACE",
+    says: ["too many open files", "receive the TUN device", "ulimit -n"],
+  },
+  {
     name: "an ioctl that fails for another reason than permission is the device's",
     syscall: "ioctl TUNSETIFF",
     errno: "EINVAL",
