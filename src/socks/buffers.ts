@@ -1,5 +1,5 @@
 /**
- * The built-in server's buffers: slots of 64 KiB in the worker's memory, lent for a moment.
+ * The built-in server's buffers: slots of 128 KiB in the worker's memory, lent for a moment.
  *
  * A slot is taken for each read and given back when the other side took all of it, so a busy server uses one warm
  * slot, and only a connection whose reader is slow keeps one: at most one for each direction. There are two slots
@@ -8,9 +8,11 @@
 
 import { Timer, type TimerHandler, type Timers } from "../stack/timer-wheel.ts";
 
-/** Octets of a slot: also the most that one read takes. */
-export const SLOT_OCTETS = 65536;
+/** Octets of a slot: also the most that one read takes. Half of it costs a quarter more processor time per octet. */
+export const SLOT_OCTETS = 131072;
 
+/** A page of the kernel: what can be released. */
+const PAGE = 4096;
 /** How long a slot lies unused before its memory goes back to the system. */
 const WARM = 5000;
 
@@ -36,7 +38,7 @@ export class SlotPool implements TimerHandler {
     timers: Timers,
     released: (start: number, end: number) => void,
   ) {
-    this.#fresh = Math.ceil(start / SLOT_OCTETS) * SLOT_OCTETS;
+    this.#fresh = Math.ceil(start / PAGE) * PAGE;
     this.capacity = Math.max(0, Math.floor((end - this.#fresh) / SLOT_OCTETS));
     this.#timers = timers;
     this.#released = released;

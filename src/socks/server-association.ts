@@ -23,7 +23,7 @@ import {
   writeUdpHeader,
 } from "./message.ts";
 import type { NameHandler } from "./name-resolver.ts";
-import type { ConnectionEnvironment } from "./server-connection.ts";
+import type { ConnectionEnvironment } from "./server-environment.ts";
 import { readWords, writeWords } from "./words.ts";
 
 export interface AssociationOwner {

@@ -1,23 +1,17 @@
 /**
  * One client of the built-in server, from accept to close: negotiation (RFC 1928 §3, RFC 1929), request (§4), and
- * the way to its target; then a {@link ServerRelay} or a {@link ServerAssociation} takes over.
+ * a {@link ServerDial}; then a {@link ServerRelay} or a {@link ServerAssociation} takes over.
  *
  * Messages may come in any pieces, glued together, and followed by early data. A client has {@link NEGOTIATION} ms
- * for its request; resolving and connecting have {@link CONNECTING} ms, longer than a patient client waits, so that
- * the client's own deadline is what it sees. A refusal is followed by FIN and by reading what still comes, for
- * {@link LINGER} ms: closing at once would answer unread octets with RST, which can destroy the reply on its way.
+ * for its request. A refusal is followed by FIN and by reading what still comes, for {@link LINGER} ms: closing at
+ * once would answer unread octets with RST, which can destroy the reply on its way.
  */
 
 import { constants } from "node:os";
-import type { Log } from "../log.ts";
-import type { MemoryLayout } from "../memory.ts";
 import { Epoll } from "../native/binding.ts";
 import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
 import { Endpoint, formatEndpoint } from "../stack/wire/address.ts";
-import type { Verdict } from "./access.ts";
-import type { CredentialTable } from "./credentials.ts";
 import {
-  AddressType,
   Command,
   credentialsNeed,
   greetingNeed,
@@ -35,48 +29,21 @@ import {
   writeMethod,
   writeReply,
 } from "./message.ts";
-import type { NameHandler, NameResolver } from "./name-resolver.ts";
 import { type AssociationOwner, ServerAssociation } from "./server-association.ts";
+import { type DialOwner, ServerDial } from "./server-dial.ts";
+import type { ConnectionEnvironment } from "./server-environment.ts";
+import { replyOfErrno } from "./server-errno.ts";
 import { type LegOwner, ServerLeg } from "./server-leg.ts";
-import { type RelayEnvironment, type RelayOwner, ServerRelay } from "./server-relay.ts";
-import type { ServerStats } from "./server-stats.ts";
-import { readWords, writeWords } from "./words.ts";
+import { type RelayOwner, ServerRelay } from "./server-relay.ts";
+import { readWords } from "./words.ts";
 
-/** What the server lends to its connections. */
-export interface ConnectionEnvironment extends RelayEnvironment {
-  readonly memory: ServerMemory;
-  readonly stats: ServerStats;
-  readonly names: NameResolver;
-  /** Null: no authentication. */
-  readonly credentials: CredentialTable | null;
-  readonly log: Log;
-  /** Of sockets towards targets. */
-  readonly mark: number;
-  readonly device: string;
-  /** Rewrites every destination, or null. */
-  readonly translate: ((destination: Endpoint) => void) | null;
-  /** Five int32 for the call at hand. */
-  readonly address: Int32Array;
-  /** Rows of datagrams for the call at hand. */
-  readonly received: Int32Array;
-  readonly sending: Int32Array;
-  /** Applies the access rules. */
-  judge(client: Endpoint, destination: Endpoint): Verdict;
+export interface ConnectionOwner {
+  /** Its descriptors are closed. Last call. */
   onConnectionClosed(connection: ServerConnection): void;
 }
 
-/** The parts of the worker's memory that the server uses; the page region holds its slots. */
-export type ServerMemory = Pick<
-  MemoryLayout,
-  "bytes" | "scratchStart" | "scratchEnd" | "datagrams" | "pagesStart" | "pagesEnd" | "released"
->;
-
 /** From accept to a whole request. */
 export const NEGOTIATION = 10_000;
-/** From the request to its reply. */
-export const CONNECTING = 60_000;
-/** For one address while others are left to try. */
-export const ATTEMPT = 5000;
 /** From a refusal to close. RFC 1928 §6: not more than 10 s. */
 export const LINGER = 2000;
 /** Octets read at a time before the relay begins. */
@@ -94,22 +61,21 @@ const Phase = {
   GREETING: 0,
   CREDENTIALS: 1,
   REQUEST: 2,
-  RESOLVING: 3,
-  CONNECTING: 4,
-  SERVING: 5,
-  REFUSED: 6,
-  CLOSED: 7,
+  DIALLING: 3,
+  SERVING: 4,
+  REFUSED: 5,
+  CLOSED: 6,
 } as const;
 type Phase = (typeof Phase)[keyof typeof Phase];
 
-const { EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM } = constants.errno;
+const { EAGAIN } = constants.errno;
 
 export class ServerConnection
-  implements LegOwner, TimerHandler, NameHandler, RelayOwner, AssociationOwner
+  implements LegOwner, TimerHandler, DialOwner, RelayOwner, AssociationOwner
 {
   readonly #environment: ConnectionEnvironment;
+  readonly #owner: ConnectionOwner;
   readonly #client: ServerLeg;
-  readonly #target: ServerLeg;
   /** The client's address and port. */
   readonly #peer: Endpoint;
   readonly #destination = new Endpoint();
@@ -117,32 +83,28 @@ export class ServerConnection
   #phase: Phase = Phase.GREETING;
   /** Octets read and not used: part of a message, or early data. */
   #held: Uint8Array | null = null;
-  /** Addresses to try, and the next one's index. */
-  #addresses: readonly Endpoint[] = [];
-  #next = 0;
-  /** REP if no address is left. */
-  #reply: number = Reply.HOST_UNREACHABLE;
-  #deadline = 0;
+  #dial: ServerDial | null = null;
   #relay: ServerRelay | null = null;
   #association: ServerAssociation | null = null;
 
   /** Takes over the accepted descriptor. */
-  constructor(environment: ConnectionEnvironment, fd: number, peer: Endpoint) {
+  constructor(
+    environment: ConnectionEnvironment,
+    fd: number,
+    peer: Endpoint,
+    owner: ConnectionOwner,
+  ) {
     this.#environment = environment;
     this.#peer = peer;
+    this.#owner = owner;
     this.#client = new ServerLeg(environment, this);
-    this.#target = new ServerLeg(environment, this);
     this.#client.fd = fd;
   }
 
-  /** Begins to read. False: the descriptor cannot be watched, and the connection is closed. */
-  start(): boolean {
-    if (this.#client.watch(Epoll.IN) < 0) {
-      this.close();
-      return false;
-    }
-    this.#arm(NEGOTIATION);
-    return true;
+  /** Begins to read, or closes if the descriptor cannot be watched. */
+  start(): void {
+    if (this.#client.watch(Epoll.IN) < 0) this.close();
+    else this.#arm(NEGOTIATION);
   }
 
   /** Closes everything at once. Idempotent. */
@@ -150,54 +112,27 @@ export class ServerConnection
     if (this.#phase === Phase.CLOSED) return;
     this.#phase = Phase.CLOSED;
     this.#environment.timers.clear(this.#timer);
+    this.#dial?.close();
     this.#association?.close();
-    if (this.#relay !== null) {
-      this.#relay.close();
-    } else {
-      this.#client.close();
-      this.#target.close();
-    }
-    this.#environment.onConnectionClosed(this);
+    this.#relay?.close();
+    this.#client.close();
+    this.#owner.onConnectionClosed(this);
   }
 
-  onLeg(leg: ServerLeg, bits: number): void {
-    if (leg === this.#target) {
-      this.#onConnected();
-      return;
-    }
-    switch (this.#phase) {
-      case Phase.RESOLVING:
-      case Phase.CONNECTING:
-        if ((bits & (Epoll.ERR | Epoll.HUP)) !== 0) this.#abandon();
-        else this.#read();
-        break;
-      case Phase.SERVING:
-      case Phase.REFUSED:
-        this.#discard();
-        break;
-      default:
-        this.#read();
-    }
+  onLeg(_leg: ServerLeg, bits: number): void {
+    if (this.#phase >= Phase.SERVING) this.#discard();
+    else if (this.#phase === Phase.DIALLING && (bits & (Epoll.ERR | Epoll.HUP)) !== 0)
+      this.#abandon();
+    else this.#read();
   }
 
   onTimer(): void {
-    const { stats, timers } = this.#environment;
-    if (this.#phase === Phase.CONNECTING && timers.now() < this.#deadline) {
-      this.#target.close();
-      this.#connectNext();
-    } else if (this.#phase === Phase.RESOLVING || this.#phase === Phase.CONNECTING) {
-      this.#target.close();
-      this.#refuse(this.#reply);
-    } else {
-      if (this.#phase !== Phase.REFUSED) stats.negotiationTimeouts++;
-      this.close();
-    }
+    if (this.#phase !== Phase.REFUSED) this.#environment.stats.negotiationTimeouts++;
+    this.close();
   }
 
-  onAddresses(addresses: readonly Endpoint[]): void {
-    if (this.#phase !== Phase.RESOLVING) return;
-    this.#addresses = addresses;
-    this.#connectNext();
+  onDialFailed(reply: number): void {
+    this.#refuse(reply);
   }
 
   onRelayEnd(): void {
@@ -338,78 +273,29 @@ export class ServerConnection
     } else if (command !== Command.CONNECT) {
       this.#refuse(Reply.COMMAND_NOT_SUPPORTED);
     } else {
-      this.#arm(CONNECTING);
-      this.#deadline = this.#environment.timers.now() + CONNECTING;
-      this.#phase = Phase.RESOLVING;
-      if (bytes[at + 3] === AddressType.NAME) this.#resolve(readName(bytes, at + 3) as string);
-      else this.onAddresses([this.#destination]);
+      this.#environment.timers.clear(this.#timer);
+      this.#phase = Phase.DIALLING;
+      this.#dial = new ServerDial(this.#environment, this.#peer, this.#destination, this);
+      this.#dial.start(readName(bytes, at + 3));
     }
   }
 
-  // ---- towards the target ----------------------------------------------------------------------------------------
+  // ---- serving ---------------------------------------------------------------------------------------------------
 
-  #resolve(name: string): void {
-    if (!isResolvable(name)) this.#refuse(Reply.HOST_UNREACHABLE);
-    else if (!this.#environment.names.resolve(name, this)) this.#refuse(Reply.GENERAL_FAILURE);
-  }
-
-  /** Tries the addresses that are left, in order. */
-  #connectNext(): void {
-    const { addon, address, mark, device, timers } = this.#environment;
-    this.#phase = Phase.CONNECTING;
-    while (this.#next < this.#addresses.length) {
-      const { w0, w1, w2, w3 } = this.#addresses[this.#next++] as Endpoint;
-      const destination = this.#destination.set(w0, w1, w2, w3, this.#destination.port);
-      this.#environment.translate?.(destination);
-      if (this.#environment.judge(this.#peer, destination) !== "allowed") {
-        this.#note(Reply.NOT_ALLOWED);
-        continue;
-      }
-      writeWords(address, destination);
-      const fd = addon.tcpConnect(address, mark, device, 0);
-      if (fd >= 0) {
-        this.#target.fd = fd;
-        if (this.#target.watch(Epoll.OUT) < 0) {
-          this.#note(Reply.GENERAL_FAILURE);
-          break;
-        }
-        const last = this.#next === this.#addresses.length;
-        const attempt = last ? this.#deadline : timers.now() + ATTEMPT;
-        timers.set(this.#timer, Math.min(attempt, this.#deadline));
-        return;
-      }
-      this.#note(replyOfErrno(-fd));
-    }
-    this.#refuse(this.#reply);
-  }
-
-  /** The connect has ended, one way or the other. */
-  #onConnected(): void {
-    const failure = this.#environment.addon.socketError(this.#target.fd);
-    if (failure === 0) {
-      this.#grant();
-      return;
-    }
-    this.#target.close();
-    this.#note(replyOfErrno(failure));
-    this.#connectNext();
-  }
-
-  /** Remembers why an address failed. "Refused" tells most (the host is there), then whatever came last. */
-  #note(reply: number): void {
-    if (this.#reply !== Reply.CONNECTION_REFUSED) this.#reply = reply;
-  }
-
-  #grant(): void {
-    const { addon, memory, slots, timers, stats, address } = this.#environment;
+  /** The target is connected: RFC 1928 §6. */
+  onConnected(): void {
+    const { addon, memory, slots, stats, address } = this.#environment;
     const client = this.#client;
-    const target = this.#target;
-    timers.clear(this.#timer);
+    const { target } = this.#dial as ServerDial;
     addon.localAddress(target.fd, address);
     addon.keepAlive(client.fd, KEEP_ALIVE_IDLE, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_COUNT);
     addon.keepAlive(target.fd, KEEP_ALIVE_IDLE, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_COUNT);
     const reply = this.#replyAt();
-    if (!this.#send(writeReply(memory.bytes, reply, Reply.SUCCEEDED, toEndpoint(address)))) return;
+    readWords(address, 0, bound);
+    if (!this.#send(writeReply(memory.bytes, reply, Reply.SUCCEEDED, bound))) {
+      target.close();
+      return;
+    }
     stats.granted++;
     this.#phase = Phase.SERVING;
     const held = this.#held;
@@ -495,50 +381,6 @@ export class ServerConnection
   }
 }
 
-/**
- * REP of RFC 1928 §6 for an errno of connect(2). A time-out is 04: 06 tells of an expired IP TTL, which Linux too
- * reports as EHOSTUNREACH. 02 is what a firewall or a prohibiting route says.
- */
-export function replyOfErrno(errno: number): number {
-  const { errno: code } = constants;
-  switch (errno) {
-    case code.ECONNREFUSED:
-      return Reply.CONNECTION_REFUSED;
-    case code.ENETUNREACH:
-    case code.ENETDOWN:
-      return Reply.NETWORK_UNREACHABLE;
-    case code.EHOSTUNREACH:
-    case EHOSTDOWN:
-    case code.ETIMEDOUT:
-      return Reply.HOST_UNREACHABLE;
-    case code.EACCES:
-    case code.EPERM:
-      return Reply.NOT_ALLOWED;
-    case code.EAFNOSUPPORT:
-      return Reply.ADDRESS_TYPE_NOT_SUPPORTED;
-    default:
-      return Reply.GENERAL_FAILURE;
-  }
-}
-
-/** include/uapi/asm-generic/errno.h; node:os does not have it. */
-const EHOSTDOWN = 112;
-
-/** True for errno values that say "no descriptor or memory left", which waiting may cure. */
-export function isExhaustion(errno: number): boolean {
-  return errno === EMFILE || errno === ENFILE || errno === ENOBUFS || errno === ENOMEM;
-}
-
-/** A name without control characters and spaces: what getaddrinfo can be asked. */
-function isResolvable(name: string): boolean {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return name.length > 0 && !/[\u0000-\u0020\u007f]/.test(name);
-}
-
 const NOWHERE: Endpoint = new Endpoint().set(0, 0, 0xffff, 0, 0);
 
 const bound = new Endpoint();
-
-function toEndpoint(address: Int32Array): Endpoint {
-  return readWords(address, 0, bound);
-}

@@ -19,12 +19,9 @@ import { SlotPool } from "./buffers.ts";
 import { CredentialTable } from "./credentials.ts";
 import { type Lookup, NameResolver, type Turn } from "./name-resolver.ts";
 import { MAX_DATAGRAMS } from "./server-association.ts";
-import {
-  type ConnectionEnvironment,
-  isExhaustion,
-  ServerConnection,
-  type ServerMemory,
-} from "./server-connection.ts";
+import { type ConnectionOwner, ServerConnection } from "./server-connection.ts";
+import type { ConnectionEnvironment, ServerMemory } from "./server-environment.ts";
+import { isExhaustion } from "./server-errno.ts";
 import { ServerStats } from "./server-stats.ts";
 import { readWords, writeWords } from "./words.ts";
 
@@ -73,7 +70,9 @@ const OWN_ADDRESSES_LIFE = 5000;
 
 const { EADDRINUSE, EACCES, EADDRNOTAVAIL, EAGAIN } = constants.errno;
 
-export class SocksServer implements PollHandler, TimerHandler, ConnectionEnvironment {
+export class SocksServer
+  implements PollHandler, TimerHandler, ConnectionEnvironment, ConnectionOwner
+{
   readonly stats: ServerStats = new ServerStats();
   /** Clients at a time. */
   readonly maxConnections: number;
@@ -207,7 +206,7 @@ export class SocksServer implements PollHandler, TimerHandler, ConnectionEnviron
     return this.#policy.judge(client, destination);
   }
 
-  /** ConnectionEnvironment: room for another client. */
+  /** Room for another client. */
   onConnectionClosed(connection: ServerConnection): void {
     const wasFull = this.#connections.size >= this.maxConnections;
     if (this.#connections.delete(connection)) this.stats.activeConnections--;
@@ -218,7 +217,7 @@ export class SocksServer implements PollHandler, TimerHandler, ConnectionEnviron
     const peer = readWords(this.address, 0, new Endpoint());
     this.stats.accepted++;
     this.stats.activeConnections++;
-    const connection = new ServerConnection(this, fd, peer);
+    const connection = new ServerConnection(this, fd, peer, this);
     this.#connections.add(connection);
     connection.start();
   }

@@ -1,15 +1,13 @@
+import { execFileSync } from "node:child_process";
+import { closeSync, openSync, readdirSync } from "node:fs";
 import { constants } from "node:os";
 import { afterEach, expect, test } from "vitest";
 import { TunnelError } from "../../src/errors.ts";
 import { SLOT_OCTETS } from "../../src/socks/buffers.ts";
 import { MAX_WAITING } from "../../src/socks/name-resolver.ts";
-import {
-  ATTEMPT,
-  CONNECTING,
-  LINGER,
-  NEGOTIATION,
-  replyOfErrno,
-} from "../../src/socks/server-connection.ts";
+import { LINGER, NEGOTIATION } from "../../src/socks/server-connection.ts";
+import { ATTEMPT, CONNECTING } from "../../src/socks/server-dial.ts";
+import { replyOfErrno } from "../../src/socks/server-errno.ts";
 import {
   advance,
   Client,
@@ -24,7 +22,9 @@ import {
   openServer,
   request,
   timers,
+  turns,
   until,
+  wakeUps,
 } from "./server-harness.ts";
 
 afterEach(closeAll);
@@ -324,6 +324,46 @@ test("at the bound new clients wait, and are served when another leaves", async 
   expect(await clients[2]?.take(2)).toEqual([5, 0]);
   expect(server.stats).toMatchObject({ accepted: 3, activeConnections: 2 });
 });
+
+test("without descriptors accepting pauses without spinning, and goes on when there are some", async () => {
+  const { server, port } = openServer();
+  // A first connection loads what Node.js itself opens for one.
+  const first = new Client(port);
+  first.write(...GREETING);
+  await first.take(2);
+  const clients = [new Client(port), new Client(port)];
+  // Node.js opens their sockets in the next tick; the server accepts in the next turn.
+  await new Promise<void>((resolve) => process.nextTick(resolve));
+  const highest = Math.max(...readdirSync("/proc/self/fd").map(Number));
+  const reserve: number[] = [];
+  while ((reserve.at(-1) ?? 0) < highest) reserve.push(openSync("/dev/null", "r"));
+  const { soft } = limitDescriptors((reserve.at(-1) ?? 0) + 1);
+  try {
+    await until(() => server.stats.acceptExhausted === 1);
+    const before = wakeUps();
+    await turns(500);
+    expect(wakeUps() - before).toBeLessThan(5);
+    advance(120);
+    await until(() => server.stats.acceptExhausted === 2);
+  } finally {
+    for (const fd of reserve) closeSync(fd);
+    limitDescriptors(soft);
+  }
+  advance(120);
+  for (const client of clients) {
+    client.write(...GREETING);
+    expect(await client.take(2)).toEqual([5, 0]);
+  }
+  expect(server.stats.accepted).toBe(3);
+});
+
+/** Sets this process's soft RLIMIT_NOFILE; returns the one before. */
+function limitDescriptors(limit: number): { soft: number } {
+  const pid = String(process.pid);
+  const shown = execFileSync("prlimit", ["--pid", pid, "--nofile", "--noheadings", "-o", "SOFT"]);
+  execFileSync("prlimit", ["--pid", pid, `--nofile=${limit}:`]);
+  return { soft: Number(shown) };
+}
 
 test("closing the server closes every descriptor and timer, in whatever state its clients are", async () => {
   const before = openDescriptors();

@@ -1,0 +1,40 @@
+/**
+ * What the built-in server lends to the parts of a connection, so that none of them knows the server itself.
+ */
+
+import type { Log } from "../log.ts";
+import type { MemoryLayout } from "../memory.ts";
+import type { Endpoint } from "../stack/wire/address.ts";
+import type { Verdict } from "./access.ts";
+import type { CredentialTable } from "./credentials.ts";
+import type { NameResolver } from "./name-resolver.ts";
+import type { RelayEnvironment } from "./server-relay.ts";
+import type { ServerStats } from "./server-stats.ts";
+
+/** Shared by all connections of one server; the rows are for the call at hand. */
+export interface ConnectionEnvironment extends RelayEnvironment {
+  readonly memory: ServerMemory;
+  readonly stats: ServerStats;
+  readonly names: NameResolver;
+  /** Null: no authentication. */
+  readonly credentials: CredentialTable | null;
+  readonly log: Log;
+  /** Of sockets towards targets. */
+  readonly mark: number;
+  readonly device: string;
+  /** Rewrites every destination, or null. */
+  readonly translate: ((destination: Endpoint) => void) | null;
+  /** Five int32 for the call at hand. */
+  readonly address: Int32Array;
+  /** Rows of datagrams for the call at hand. */
+  readonly received: Int32Array;
+  readonly sending: Int32Array;
+  /** Applies the access rules. */
+  judge(client: Endpoint, destination: Endpoint): Verdict;
+}
+
+/** The parts of the worker's memory that the server uses; the page region holds its slots. */
+export type ServerMemory = Pick<
+  MemoryLayout,
+  "bytes" | "scratchStart" | "scratchEnd" | "datagrams" | "pagesStart" | "pagesEnd" | "released"
+>;
