@@ -43,7 +43,7 @@ export class PagePool implements TimerHandler {
   #highWater = 0;
 
   /** `limit`: octets of slabs, at most the page region. */
-  constructor(memory: StackMemory, timers: Timers, limit = Number.POSITIVE_INFINITY) {
+  constructor(memory: StackMemory, timers: Timers, limit: number = Number.POSITIVE_INFINITY) {
     const slabs = (memory.pagesEnd - memory.pagesStart) >>> 16;
     this.#memory = memory;
     this.#timers = timers;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Reassembler } from "../../src/stack/fragments.ts";
+import { MAX_DELIVERED, Reassembler } from "../../src/stack/fragments.ts";
 import { BIG_PAGE } from "../../src/stack/page-pool.ts";
 import { IpHeader, parseIp } from "../../src/stack/wire/ip.ts";
 import { printPacket } from "../../src/stack/wire/print.ts";
@@ -269,4 +269,34 @@ test("a whole packet is no fragment, nor is an atomic one (RFC 6946)", () => {
     expect(parseIp(packet, 0, packet.length, ip)).toBe(0);
     expect(ip.isFragment).toBe(false);
   }
+});
+
+test("beyond the datagrams a batch can hold one more is dropped and counted", () => {
+  const bench = new Bench();
+  const { src, dst } = FAMILIES[0];
+  const body = counting(16);
+  for (let id = 1; id <= MAX_DELIVERED + 1; id++) {
+    bench.input(fragment(src, dst, UDP, id, body, 0, 8));
+    bench.input(fragment(src, dst, UDP, id, body, 8, 16));
+  }
+  expect(bench.stats).toMatchObject({
+    fragmentsReassembled: MAX_DELIVERED,
+    fragmentsNoMemory: 1,
+  });
+  bench.reassembler.endBatch();
+  expect(bench.pages.inUse).toBe(0);
+});
+
+test("a new datagram brings the time-out forward when its own is the first", () => {
+  const bench = new Bench();
+  const body = counting(3000);
+  const [v4, v6] = FAMILIES;
+  bench.input(fragment(v6.src, v6.dst, UDP, 1, body, 8, 16));
+  bench.input(fragment(v4.src, v4.dst, UDP, 1, body, 8, 16));
+  bench.wheel.advance(30_000);
+  expect(bench.stats.fragmentsTimeout).toBe(1);
+  bench.wheel.advance(60_000);
+  expect(bench.stats.fragmentsTimeout).toBe(2);
+  bench.wheel.advance(90_000);
+  expect(bench.wheel.next()).toBe(-1);
 });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { MAX_ICMP_QUEUE } from "../../src/stack/icmp.ts";
 import { PacketFlag, type RefuseReason, type StackOptions } from "../../src/stack/ports.ts";
-import { IpHeader, parseIp } from "../../src/stack/wire/ip.ts";
+import { IpDrop, IpHeader, parseIp } from "../../src/stack/wire/ip.ts";
 import { printPacket } from "../../src/stack/wire/print.ts";
 import { counting, endpoint, fragment, icmpPacket, ipPacket, Kit, udpPacket } from "./kit.ts";
 
@@ -218,4 +218,26 @@ test("a full sink is gone on with, in the middle of a fragmented reply too", () 
   expect(bench.icmp.flush(bench.sink)).toBe(true);
   expect(bench.sink.take()).toHaveLength(2);
   expect(bench.icmp.isDirty).toBe(false);
+});
+
+test("an ICMP header that is cut is dropped and counted; so is a message no page is left for", () => {
+  const bench = new Bench();
+  bench.input(ipPacket(CLIENT, OWN, 1, counting(7)));
+  expect(bench.stats.icmpTruncated).toBe(1);
+  while (bench.pages.allocate64K() >= 0);
+  bench.input(icmpPacket(CLIENT, OWN, 8, 0, 1, counting(1000)));
+  expect(bench.stats.icmpNoMemory).toBe(1);
+  expect(bench.sent()).toEqual([]);
+});
+
+test("a parameter problem points at what was wrong (RFC 4443 §3.4)", () => {
+  const bench = new Bench();
+  const unknown = Uint8Array.of(17, 0, 0x9e, 4, 0, 0, 0, 0, ...counting(8));
+  const packet = ipPacket(CLIENT6, OTHER6, 60, unknown);
+  expect(parseIp(bench.bytes, 0, bench.put(packet), bench.ip)).toBe(IpDrop.PARAMETER_PROBLEM);
+  bench.icmp.parameterProblem(bench.ip);
+  bench.icmp.flush(bench.sink);
+  const { bytes } = bench.sink.packets[0];
+  expect([...bytes.subarray(40, 42), ...bytes.subarray(44, 48)]).toEqual([4, 2, 0, 0, 0, 42]);
+  expect(bytes.subarray(48)).toEqual(packet);
 });

@@ -503,3 +503,11 @@ test("a header whose options leave no room in the quote is quoted anew without t
     "icmp6 port-unreachable 2001:db8::1 > fd00::1 (udp [fd00::1]:40000 > [2001:db8::1]:53)",
   ]);
 });
+
+test("a header that is cut or lies about its length is dropped and counted", () => {
+  const bench = new Bench();
+  bench.input(ipPacket(CLIENT, TARGET, 17, counting(7)));
+  bench.input(ipPacket(CLIENT, TARGET, 17, udpBody(CLIENT, TARGET, counting(9)).subarray(0, 16)));
+  expect(bench.told()).toEqual([]);
+  expect(bench.stats).toMatchObject({ udpTruncated: 1, udpBadLength: 1 });
+});
