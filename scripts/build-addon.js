@@ -33,7 +33,9 @@ if (gyp === undefined) {
   );
 }
 
-const args = [gyp, "rebuild", "--jobs=max", ...headers(), ...process.argv.slice(2)];
+// A warning is an error in a checkout; an installed package must survive a compiler newer than its release.
+const strict = existsSync(join(root, ".git")) ? ["--strict=1"] : [];
+const args = [gyp, "rebuild", "--jobs=max", ...strict, ...headers(), ...process.argv.slice(2)];
 const result = spawnSync(process.execPath, args, {
   cwd: root,
   encoding: "utf8",
