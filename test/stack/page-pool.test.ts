@@ -98,6 +98,17 @@ test("free small pages of a slab that is still in use are handed back too, once"
   expect(released.slice(2)).toEqual(["10-11"]);
 });
 
+test("of the free small pages one with memory behind it is used first", () => {
+  const { pool, wheel, released } = newPool(10);
+  const pages = Array.from({ length: 16 }, () => pool.allocate4K());
+  for (const page of pages.slice(0, 3)) pool.free(page);
+  wheel.advance(5000);
+  expect(released).toEqual(["0-3"]);
+  pool.free(pages[9]);
+  expect(pool.allocate4K()).toBe(pages[9]);
+  expect(pool.allocate4K()).toBe(pages[0]);
+});
+
 test("a page in use is never handed back; what is freed later goes later", () => {
   const { pool, wheel, released } = newPool(10);
   const a = pool.allocate64K();
