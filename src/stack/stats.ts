@@ -20,6 +20,10 @@ export class StackStats {
   /** IPv6 on a device whose MTU is below 1,280. */
   ipNotServed = 0;
   ipUnknownProtocol = 0;
+  /** A destination on our own host or nowhere, or a source that cannot be answered. */
+  ipMartian = 0;
+  /** Source and destination address are one (land attack). */
+  ipLand = 0;
 
   // Fragments
   fragmentsIn = 0;
@@ -68,4 +72,58 @@ export class StackStats {
   udpFragmented = 0;
   /** The source of an answer is not of the family of the client. */
   udpWrongFamily = 0;
+
+  // TCP: segments that could not be used
+  tcpSegmentsIn = 0;
+  tcpTruncated = 0;
+  tcpBadOffset = 0;
+  tcpBadChecksum = 0;
+  /** Of no connection, answered by RST; resets of no connection. */
+  tcpStray = 0;
+  tcpStrayResets = 0;
+  /** Outside the window, answered by an ACK; octets cut off at its right edge. */
+  tcpOutOfWindow = 0;
+  tcpBeyondWindow = 0;
+  tcpWithoutAck = 0;
+  /** Acknowledges what was never sent, or long ago (RFC 5961 §5). */
+  tcpBadAck = 0;
+  /** Older than what came before (RFC 7323 §5). */
+  tcpPaws = 0;
+  tcpWithoutTimestamps = 0;
+  /** Octets of a flow that takes none any more, segments of an open without an answer. */
+  tcpUnwanted = 0;
+  tcpIcmpIgnored = 0;
+
+  // TCP: connections
+  /** In the table now. */
+  tcpFlows = 0;
+  tcpOpens = 0;
+  tcpEstablished = 0;
+  tcpDuplicateSyns = 0;
+  tcpForgotten = 0;
+  tcpPendingEvicted = 0;
+  /** Opens ended by an ICMP error. */
+  tcpCancelled = 0;
+  tcpTableFull = 0;
+  tcpTimeWaitEvicted = 0;
+  tcpTimedOut = 0;
+  tcpResetsIn = 0;
+  tcpResetsOut = 0;
+  /** Resets that found their queue full. */
+  tcpResetsDropped = 0;
+  /** Challenge ACKs sent, and not sent (RFC 5961 §7). */
+  tcpChallenges = 0;
+  tcpChallengesSuppressed = 0;
+
+  // TCP: octets
+  tcpOutOfOrder = 0;
+  /** Received octets that no page could hold: not acknowledged, they will come again. */
+  tcpReceiveNoMemory = 0;
+  tcpReassemblyNoMemory = 0;
+  /** Times a flow found no page to send from. */
+  tcpStarved = 0;
+  tcpRetransmissions = 0;
+  tcpFastRecoveries = 0;
+  tcpTimeouts = 0;
+  tcpProbes = 0;
 }

@@ -1,0 +1,70 @@
+/**
+ * How connections end: TIME-WAIT, the last event, the release of what they held.
+ *
+ * onClosed is the last event and means that nothing is left to be consumed either: a connection whose FINs have
+ * passed stays, out of the table if need be, until the relay has taken everything.
+ */
+
+import type { CloseReason } from "../ports.ts";
+import type { Connection } from "./connection.ts";
+import { State } from "./state.ts";
+
+/** Ends a connection at once, dropping what it holds, and tells its handler. */
+export function close(c: Connection, reason: CloseReason): void {
+  const { handler } = c;
+  c.context.remove(c);
+  handler?.onClosed(reason);
+}
+
+/**
+ * Both directions have ended by FIN: onClosed("closed") follows in endBatch, or later if octets wait. The caller
+ * has touched the connection.
+ */
+export function conclude(c: Connection): void {
+  const { context } = c;
+  c.closedDue = true;
+  context.releaseSender(c);
+  context.timers.clear(c.retransmitTimer);
+  if (c.state === State.CLOSED) context.detach(c);
+}
+
+/** Begins TIME-WAIT (RFC 9293 §3.6.1). The longest waiting gives way beyond the bound. */
+export function beginTimeWait(c: Connection): void {
+  const { context } = c;
+  conclude(c);
+  if (context.timeWait.size >= context.maxTimeWait) {
+    endTimeWait(context.timeWait.head as Connection);
+    context.stats.tcpTimeWaitEvicted++;
+  }
+  context.timeWait.push(c);
+  restartTimeWait(c);
+}
+
+/** A segment that shows that the client's FIN was repeated restarts 2 MSL (RFC 9293 §3.10.7.4). */
+export function restartTimeWait(c: Connection): void {
+  const { timers } = c.context;
+  timers.set(c.lifeTimer, timers.now() + TIME_WAIT);
+}
+
+/** Takes a connection out of the table, leaving what the relay has not consumed. */
+export function endTimeWait(c: Connection): void {
+  if (c.handler === null) {
+    c.context.remove(c);
+    return;
+  }
+  c.context.detach(c);
+}
+
+/** The last event of a concluded connection, once nothing is left to be consumed. */
+export function tellClosed(c: Connection): void {
+  const { handler } = c;
+  c.closedDue = false;
+  c.handler = null;
+  if (c.index < 0) c.context.release(c);
+  handler?.onClosed("closed");
+}
+
+/**
+ * 2 MSL. RFC 9293 §3.4.2 says four minutes; behind a TUN nothing wanders for long, and ports are few.
+ */
+export const TIME_WAIT = 10_000;

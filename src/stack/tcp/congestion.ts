@@ -1,0 +1,165 @@
+/**
+ * Congestion windows: CUBIC (RFC 9438) and NewReno (RFC 5681, RFC 6582) behind one interface.
+ *
+ * A controller only says how many octets may be in flight; what is lost and what is sent is decided elsewhere.
+ * It is told of acknowledgements while nothing is being repaired by fast recovery, and only when the window was
+ * what held the sender back (RFC 7661 §4.3 in its simplest form).
+ */
+
+export interface CongestionControl {
+  /** Octets that may be in flight. */
+  readonly cwnd: number;
+  /** Below it slow start. */
+  readonly ssthresh: number;
+  /** `octets` of new data were acknowledged. Times in ms. */
+  acked(octets: number, mss: number, srtt: number, now: number): void;
+  /** Fast recovery begins with `flight` octets outstanding. */
+  lost(flight: number, mss: number): void;
+  /** The retransmission timer expired; `first`: for the first time since the last progress. */
+  timedOut(flight: number, mss: number, first: boolean): void;
+  /** Nothing was sent for longer than the RTO (RFC 5681 §4.1). */
+  restarted(mss: number): void;
+}
+
+/** RFC 6928 §2. */
+export function initialWindow(mss: number): number {
+  return Math.min(10 * mss, Math.max(2 * mss, 14600));
+}
+
+export class NewReno implements CongestionControl {
+  cwnd: number;
+  ssthresh: number = UNLIMITED;
+  #counted = 0;
+
+  constructor(mss: number) {
+    this.cwnd = initialWindow(mss);
+  }
+
+  acked(octets: number, mss: number): void {
+    const rest = slowStart(this, octets);
+    this.#counted += rest;
+    // RFC 5681 §3.1 (3), counting octets: one segment per window.
+    while (this.#counted >= this.cwnd) {
+      this.#counted -= this.cwnd;
+      this.cwnd = Math.min(this.cwnd + mss, MAX_CWND);
+    }
+  }
+
+  lost(flight: number, mss: number): void {
+    this.ssthresh = Math.max(flight >> 1, 2 * mss);
+    this.cwnd = this.ssthresh;
+    this.#counted = 0;
+  }
+
+  timedOut(flight: number, mss: number, first: boolean): void {
+    if (first) this.ssthresh = Math.max(flight >> 1, 2 * mss);
+    this.cwnd = mss;
+    this.#counted = 0;
+  }
+
+  restarted(mss: number): void {
+    this.cwnd = Math.min(this.cwnd, initialWindow(mss));
+  }
+}
+
+export class Cubic implements CongestionControl {
+  cwnd: number;
+  ssthresh: number = UNLIMITED;
+  /** Octets, as the windows below. 0: no congestion event yet. */
+  #wMax = 0;
+  /** The window just before the last congestion event. */
+  #cwndPrior = 0;
+  /** What NewReno would have reached since then. */
+  #wEst = 0;
+  /** Seconds from the start of the epoch to the plateau. */
+  #k = 0;
+  /** ms; -1: congestion avoidance has not begun. */
+  #epochStart = -1;
+
+  constructor(mss: number) {
+    this.cwnd = initialWindow(mss);
+  }
+
+  acked(octets: number, mss: number, srtt: number, now: number): void {
+    const rest = slowStart(this, octets);
+    if (rest === 0) return;
+    if (this.#epochStart < 0) this.#begin(mss, now);
+    const t = (now - this.#epochStart) / 1000;
+    const offset = t + srtt / 1000 - this.#k;
+    const cubic = this.#wMax + C * offset * offset * offset * mss;
+    // RFC 9438 §4.3: the friendly region.
+    const alpha = this.#wEst >= this.#cwndPrior ? 1 : ALPHA;
+    this.#wEst += (alpha * rest * mss) / this.cwnd;
+    const now3 = t - this.#k;
+    if (this.#wMax + C * now3 * now3 * now3 * mss < this.#wEst) {
+      this.#set(Math.max(this.cwnd, this.#wEst));
+      return;
+    }
+    // RFC 9438 §4.4, §4.5: towards the target, at most half a window per round trip.
+    const target = Math.min(Math.max(cubic, this.cwnd), 1.5 * this.cwnd);
+    this.#set(this.cwnd + ((target - this.cwnd) * rest) / this.cwnd);
+  }
+
+  lost(flight: number, mss: number): void {
+    this.#congested();
+    this.ssthresh = Math.max(Math.floor(flight * BETA), 2 * mss);
+    this.cwnd = this.ssthresh;
+  }
+
+  timedOut(flight: number, mss: number, first: boolean): void {
+    if (first) {
+      this.#congested();
+      this.ssthresh = Math.max(Math.floor(flight * BETA), 2 * mss);
+    }
+    this.#epochStart = -1;
+    this.cwnd = mss;
+  }
+
+  restarted(mss: number): void {
+    this.cwnd = Math.min(this.cwnd, initialWindow(mss));
+    this.#epochStart = -1;
+  }
+
+  /** RFC 9438 §4.2. */
+  #begin(mss: number, now: number): void {
+    this.#epochStart = now;
+    this.#wEst = this.cwnd;
+    if (this.#wMax > this.cwnd) {
+      this.#k = Math.cbrt((this.#wMax - this.cwnd) / mss / C);
+    } else {
+      this.#k = 0;
+      this.#wMax = this.cwnd;
+    }
+  }
+
+  #congested(): void {
+    this.#cwndPrior = this.cwnd;
+    // RFC 9438 §4.7: fast convergence.
+    this.#wMax = this.cwnd < this.#wMax ? (this.cwnd * (1 + BETA)) / 2 : this.cwnd;
+    this.#epochStart = -1;
+  }
+
+  #set(cwnd: number): void {
+    this.cwnd = Math.min(Math.floor(cwnd), MAX_CWND);
+  }
+}
+
+/**
+ * Grows the window by what was acknowledged up to ssthresh; returns the octets beyond. All of them count,
+ * not two segments (RFC 3465 §2.2): clients acknowledge 64 KiB at a time, and Linux counts so as well.
+ */
+function slowStart(control: { cwnd: number; ssthresh: number }, octets: number): number {
+  const room = control.ssthresh - control.cwnd;
+  if (room <= 0) return octets;
+  const taken = Math.min(octets, room);
+  control.cwnd = Math.min(control.cwnd + taken, MAX_CWND);
+  return octets - taken;
+}
+
+const UNLIMITED = 0x3fffffff;
+/** No window is larger than RFC 7323 allows. */
+const MAX_CWND = 0x3fffffff;
+/** RFC 9438 §5: C in segments per second cubed, and the multiplicative decrease. */
+const C = 0.4;
+const BETA = 0.7;
+const ALPHA: number = (3 * (1 - BETA)) / (1 + BETA);

@@ -1,0 +1,334 @@
+/**
+ * One connection: the transmission control block (RFC 9293 §3.3.1) and the relay's mutators.
+ *
+ * No protocol decision is taken here. Fields have the RFC's names; sequence numbers are int32. Mutators change
+ * fields and mark the flow dirty: packets leave in flush, events in endBatch.
+ */
+
+import type { RefuseReason, TcpConnection, TcpHandler } from "../ports.ts";
+import { Timer, type TimerHandler } from "../timer-wheel.ts";
+import type { Endpoint } from "../wire/address.ts";
+import { pseudoHeaderSum } from "../wire/checksum.ts";
+import { Protocol } from "../wire/ip.ts";
+import type { CongestionControl } from "./congestion.ts";
+import type { ConnectionList } from "./connection-list.ts";
+import type { TcpContext } from "./context.ts";
+import { NONE } from "./ranges.ts";
+import * as receiveBuffer from "./receive-buffer.ts";
+import { Recovery } from "./recovery.ts";
+import { RttEstimator } from "./rtt.ts";
+import * as sendBuffer from "./send-buffer.ts";
+import { seqAdd } from "./seq.ts";
+import { Event, State, transition } from "./state.ts";
+import { expire, TimerKind } from "./timers.ts";
+
+export class Connection implements TcpConnection, TimerHandler {
+  readonly context: TcpContext;
+  readonly client: Endpoint;
+  readonly target: Endpoint;
+  handler: TcpHandler | null = null;
+  state: State = State.PENDING;
+  /** In the flow table; -1: taken out. */
+  index = -1;
+  /** The pseudo-header's sum without a length. */
+  readonly pseudoSum: number;
+
+  // Send sequence space (RFC 9293 §3.3.1)
+  iss = 0;
+  sndUna = 0;
+  /** Behind everything sent, FIN included. Retransmissions do not move it. */
+  sndNxt = 0;
+  /** Scaled. */
+  sndWnd = 0;
+  sndWl1 = 0;
+  sndWl2 = 0;
+  /** The largest window seen (RFC 9293 §3.8.6.2.1, RFC 5961 §5.2). */
+  maxSndWnd = 0;
+  /** Shift of the windows the client sends (RFC 7323 §2). */
+  sndScale = 0;
+  /** Payload of a full segment: its MSS less the options of every segment. */
+  sndMss = 0;
+
+  // Receive sequence space
+  irs = 0;
+  rcvNxt = 0;
+  /** The furthest right edge ever offered; never moves left. */
+  rcvAdv = 0;
+  /** The last acknowledgement number sent (RFC 7323 §4.3 Last.ACK.sent). */
+  rcvAcked = 0;
+  /** Shift of the windows we send. */
+  rcvScale = 0;
+  /** Octets that may wait for the relay: what windows are made of. Grows with the flow. */
+  rcvLimit: number;
+  /** The largest segment seen: what "full-sized" means for the ACK policy (RFC 5681 §4.2). */
+  rcvMss = 536;
+
+  // Options of the handshake
+  sackOk = false;
+  timestamps = false;
+  /** TS.Recent (RFC 7323 §4.3) and when it was taken, ms as int32. */
+  tsRecent = 0;
+  tsRecentAge = 0;
+  tsOffset = 0;
+
+  // Send buffer: ranges in order, SND.UNA first
+  sndHead: number = NONE;
+  sndTail: number = NONE;
+  /** The range found last. */
+  sndCursor: number = NONE;
+  /** Behind the last octet committed. */
+  sndEnd = 0;
+  /** Offers filled completely: two make a flow busy. */
+  fullOffers = 0;
+  /** `space` or `write` had to be refused. */
+  wantsWritable = false;
+  /** `shutdown` was called: FIN behind sndEnd. */
+  finQueued = false;
+
+  // Receive buffer: octets in order the relay has not consumed
+  rcvHead: number = NONE;
+  rcvTail: number = NONE;
+  readableOctets = 0;
+  /** Some of them lie in packets of the running batch. */
+  hasBatchOctets = false;
+  /** New octets in order since the last onReadable. */
+  hasNews = false;
+  /** Consumed since the window grew last. */
+  consumedSinceGrowth = 0;
+  /** The page that copies are put into and its next free octet. */
+  fillPage: number = NONE;
+  fillNext = 0;
+
+  // Reassembly: octets out of order
+  oooHead: number = NONE;
+  oooTail: number = NONE;
+  oooCount = 0;
+  /** Where octets out of order arrived last, the latest first (RFC 2018 §4). */
+  oooRecent0 = 0;
+  oooRecent1 = 0;
+  oooRecent2 = 0;
+  /** The client's FIN was seen, at `finSeq`; it counts once RCV.NXT gets there. */
+  finSeen = false;
+  finSeq = 0;
+
+  // ACK policy
+  /** An ACK has to leave at the next flush. */
+  ackDue = false;
+  /** Decide at the end of the batch that it does. */
+  ackNow = false;
+  /** Duplicate ACKs owed beyond the first, for a client without SACK. */
+  duplicatesDue = 0;
+  /** Segments that are still acknowledged at once. */
+  quickAcks: number = QUICK_ACKS;
+  /** When challenge ACKs began to count, ms as int32, and how many (RFC 5961 §7). */
+  challengesAt = 0;
+  challenges = 0;
+
+  // Loss recovery
+  readonly rtt: RttEstimator = new RttEstimator();
+  congestion: CongestionControl | null = null;
+  recovery: Recovery = Recovery.NONE;
+  dupAcks = 0;
+  /** SND.NXT when recovery began (RFC 6675 RecoveryPoint, RFC 6582 recover). */
+  recover = 0;
+  /** Octets before it that are neither acknowledged nor SACKed are lost. */
+  lostEnd = 0;
+  /** Lost octets before it were sent again (RFC 6675 HighRxt). */
+  highRxt = 0;
+  sackHead: number = NONE;
+  sackCount = 0;
+  sackedOctets = 0;
+  /** Time-outs in a row, for back-off. */
+  timeouts = 0;
+  /** When the first of them was, ms as int32. */
+  firstTimeoutAt = 0;
+  /** Without timestamps one segment is timed: the end of it, and when it left. */
+  isTiming = false;
+  timedSeq = 0;
+  timedAt = 0;
+  /** When data was sent last, ms as int32. */
+  lastSentAt = 0;
+  /** The congestion window, not the client's, ended the last flight. */
+  cwndLimited = false;
+  /** The window is closed, or too small to be worth a segment: the timer probes (RFC 9293 §3.8.6.1). */
+  isProbing = false;
+  probeDue = false;
+
+  // Ends
+  /** SYN-ACK or RST are to leave. */
+  synAckDue = false;
+  rstDue = false;
+  /** RST once everything is acknowledged: `resetWhenDrained`. */
+  isDraining = false;
+  /** Both FINs have passed; onClosed waits until everything is consumed. */
+  closedDue = false;
+  /** `forget` was called: a tombstone. */
+  isForgotten = false;
+  /** Of a pending open: its row in the quotes, its source, and when its first SYN came, ms as int32. */
+  pendingSlot = -1;
+  pendingSource = 0;
+  openedAt = 0;
+
+  // Intrusive lists
+  isDirty = false;
+  nextDirty: Connection | null = null;
+  isTouched = false;
+  nextTouched: Connection | null = null;
+  list: ConnectionList | null = null;
+  listNext: Connection | null = null;
+  listPrevious: Connection | null = null;
+
+  readonly retransmitTimer: Timer;
+  readonly delayedAckTimer: Timer;
+  /** Tombstone, draining, 2 MSL. */
+  readonly lifeTimer: Timer;
+
+  constructor(context: TcpContext, client: Endpoint, target: Endpoint) {
+    this.context = context;
+    this.client = client.clone();
+    this.target = target.clone();
+    this.pseudoSum = pseudoHeaderSum(client, target, Protocol.TCP, 0);
+    this.rcvLimit = INITIAL_RECEIVE_LIMIT;
+    this.retransmitTimer = new Timer(this, TimerKind.RETRANSMIT);
+    this.delayedAckTimer = new Timer(this, TimerKind.DELAYED_ACK);
+    this.lifeTimer = new Timer(this, TimerKind.LIFE);
+  }
+
+  /** Octets in flight by sequence number, FIN included. */
+  get flight(): number {
+    return (this.sndNxt - this.sndUna) | 0;
+  }
+
+  /** Follows an edge of the table in state.ts. @throws Error where there is none: a bug. */
+  enter(event: Event): void {
+    const next = transition(this.state, event);
+    if (next < 0) throw new Error(`event ${event} in state ${this.state}`);
+    this.state = next as State;
+  }
+
+  onTimer(timer: Timer): void {
+    expire(this, timer.kind);
+  }
+
+  markDirty(): void {
+    this.context.markDirty(this);
+  }
+
+  accept(): void {
+    if (this.state !== State.PENDING || this.rstDue || this.isForgotten) return;
+    this.context.pending.leave(this);
+    this.enter(Event.ACCEPT);
+    this.synAckDue = true;
+    this.markDirty();
+  }
+
+  refuse(reason: RefuseReason): void {
+    if (this.state !== State.PENDING || this.rstDue) return;
+    if (reason !== "reset") this.context.pending.sendRefusal(this, reason);
+    this.#reset();
+  }
+
+  forget(): void {
+    if (this.state !== State.PENDING || this.rstDue || this.isForgotten) return;
+    this.handler = null;
+    this.isForgotten = true;
+    this.context.pending.bury(this);
+  }
+
+  readable(rows: Int32Array): number {
+    return receiveBuffer.readable(this, rows);
+  }
+
+  consume(octets: number): void {
+    receiveBuffer.consume(this, octets);
+  }
+
+  space(rows: Int32Array): number {
+    return this.#takesOctets() ? sendBuffer.space(this, rows) : 0;
+  }
+
+  commit(octets: number): void {
+    if (sendBuffer.commit(this, octets)) this.markDirty();
+  }
+
+  write(bytes: Uint8Array, start: number, end: number): number {
+    if (!this.#takesOctets()) return 0;
+    const taken = sendBuffer.write(this, bytes, start, end);
+    if (taken > 0) this.markDirty();
+    return taken;
+  }
+
+  shutdown(): void {
+    if (this.finQueued || !this.#takesOctets()) return;
+    this.finQueued = true;
+    this.wantsWritable = false;
+    this.markDirty();
+  }
+
+  abort(): void {
+    if (this.rstDue) return;
+    if (this.closedDue) this.#leave();
+    else if (this.state !== State.CLOSED) this.#reset();
+  }
+
+  resetWhenDrained(): void {
+    if (this.rstDue || this.isDraining) return;
+    if (this.closedDue || this.state === State.CLOSED || this.state === State.PENDING) {
+      this.abort();
+      return;
+    }
+    this.isDraining = true;
+    this.wantsWritable = false;
+    receiveBuffer.clear(this);
+    this.context.timers.set(this.lifeTimer, this.context.timers.now() + DRAIN_LIMIT);
+    // Nothing may be left to be acknowledged, and then no packet would come to notice it.
+    this.context.touchSoon(this);
+  }
+
+  /** Both FINs have passed: an RST has nothing left to reset. The octets that wait are dropped. */
+  #leave(): void {
+    this.handler = null;
+    this.closedDue = false;
+    receiveBuffer.clear(this);
+    if (this.index < 0) this.context.release(this);
+  }
+
+  /** RST at the next flush, no event. */
+  #reset(): void {
+    this.handler = null;
+    this.rstDue = true;
+    this.context.release(this);
+    this.markDirty();
+  }
+
+  #takesOctets(): boolean {
+    return (
+      !this.finQueued &&
+      !this.rstDue &&
+      !this.isDraining &&
+      (this.state === State.SYN_RECEIVED ||
+        this.state === State.ESTABLISHED ||
+        this.state === State.CLOSE_WAIT)
+    );
+  }
+
+  /** Takes the parameters of the SYN (the caller has parsed it) and chooses ours. */
+  open(irs: number, iss: number): void {
+    this.irs = irs;
+    this.rcvNxt = seqAdd(irs, 1);
+    this.rcvAcked = this.rcvNxt;
+    this.rcvAdv = this.rcvNxt;
+    this.iss = iss;
+    this.sndUna = iss;
+    this.sndNxt = iss;
+    this.sndEnd = seqAdd(iss, 1);
+    this.recover = iss;
+  }
+}
+
+/** The window of a SYN-ACK is not scaled (RFC 7323 §2.2). */
+export const INITIAL_RECEIVE_LIMIT = 65535;
+/** The first segments of a flow are acknowledged at once: a sender in slow start waits for each ACK. */
+const QUICK_ACKS = 16;
+/** What is not acknowledged 10 s after the upstream broke never will be. */
+const DRAIN_LIMIT = 10_000;

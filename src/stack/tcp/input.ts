@@ -1,0 +1,326 @@
+/**
+ * SEGMENT ARRIVES (RFC 9293 §3.10.7), one function per step, in the RFC's order.
+ *
+ * Octets in order join the receive buffer and move RCV.NXT at once; FIN counts at the end of the batch, when what
+ * precedes it is safe in pages. Nothing is sent and, but for a reset, no handler is called here: fields are set, and
+ * the connection is touched (endBatch tells) and marked dirty (flush sends).
+ */
+
+import type { TcpSegment } from "../wire/tcp.ts";
+import { ACK, FIN, RST, SYN } from "../wire/tcp.ts";
+import { beginTimeWait, close, conclude, restartTimeWait } from "./closing.ts";
+import { Cubic } from "./congestion.ts";
+import type { Connection } from "./connection.ts";
+import * as reassembly from "./reassembly.ts";
+import * as receiveBuffer from "./receive-buffer.ts";
+import * as recovery from "./recovery.ts";
+import * as sack from "./sack.ts";
+import * as sendBuffer from "./send-buffer.ts";
+import { seqAdd, seqAfter, seqBefore } from "./seq.ts";
+import { Event, hasReceivedFin, hasSentFin, State, transition } from "./state.ts";
+import { armRetransmission } from "./timers.ts";
+
+/** A segment of an accepted connection. SYNs that begin a new one are not for here: see flows.ts. */
+export function segmentArrives(c: Connection, s: TcpSegment): void {
+  const { context } = c;
+  if (c.rstDue) return;
+  context.touch(c);
+  const length = s.payloadEnd - s.payloadStart;
+  if (!checkTimestamps(c, s) || !checkSequence(c, s, length)) return;
+  if (s.flags & RST) {
+    checkReset(c, s);
+    return;
+  }
+  if (s.flags & SYN) {
+    // RFC 5961 §4: whatever its number. The SYN of our own handshake wants its answer again.
+    if (c.state === State.SYN_RECEIVED && s.seq === c.irs) repeatSynAck(c);
+    else challenge(c);
+    return;
+  }
+  if (!(s.flags & ACK)) {
+    context.stats.tcpWithoutAck++;
+    return;
+  }
+  if (c.state === State.SYN_RECEIVED && !establish(c, s)) return;
+  if (!checkAck(c, s, length)) return;
+  if (c.state === State.CLOSED) return;
+  if (c.state === State.TIME_WAIT) {
+    if (s.flags & FIN) restartTimeWait(c);
+    return;
+  }
+  if (length > 0) takeOctets(c, s, length);
+  if (s.flags & FIN) noteFin(c, seqAdd(s.seq, length));
+}
+
+/** RFC 7323 §3.2, §5.3 (R1, R3). False: the segment is dropped. */
+function checkTimestamps(c: Connection, s: TcpSegment): boolean {
+  if (!c.timestamps || s.flags & RST) return true;
+  const { stats, timers } = c.context;
+  if (!s.hasTimestamps) {
+    stats.tcpWithoutTimestamps++;
+    return false;
+  }
+  const now = timers.now() | 0;
+  if (((s.tsVal - c.tsRecent) | 0) < 0 && ((now - c.tsRecentAge) | 0) < PAWS_IDLE) {
+    stats.tcpPaws++;
+    challenge(c);
+    return false;
+  }
+  if (!seqAfter(s.seq, c.rcvAcked) && ((s.tsVal - c.tsRecent) | 0) >= 0) {
+    c.tsRecent = s.tsVal;
+    c.tsRecentAge = now;
+  }
+  return true;
+}
+
+/** First: the sequence number (RFC 9293 §3.10.7.4). False: the segment is dropped. */
+function checkSequence(c: Connection, s: TcpSegment, length: number): boolean {
+  const window = Math.max(0, (c.rcvAdv - c.rcvNxt) | 0);
+  const offset = (s.seq - c.rcvNxt) | 0;
+  const octets = length + (s.flags & (SYN | FIN) ? 1 : 0);
+  // A client that used up its window acknowledges from the very edge, while what precedes is on its way.
+  if (octets === 0 && offset >= 0 && offset <= window) return true;
+  if (octets > 0 && offset + octets > 0 && offset < window) return true;
+  // With a closed window nothing is acceptable, but the ACK of what comes at RCV.NXT counts.
+  if (offset === 0) return true;
+  if (s.flags & RST) {
+    // The client's FIN may be noted and not counted yet.
+    if (c.finSeen && s.seq === seqAdd(c.finSeq, 1)) return true;
+    c.context.stats.tcpOutOfWindow++;
+    return false;
+  }
+  c.context.stats.tcpOutOfWindow++;
+  if (s.flags & SYN) return true;
+  if (s.flags & FIN && c.state === State.TIME_WAIT) restartTimeWait(c);
+  if (octets > 0) {
+    // A retransmission: its ACK was lost.
+    c.ackDue = true;
+    c.markDirty();
+  } else {
+    challenge(c);
+  }
+  return false;
+}
+
+/** Second: RST (RFC 5961 §3): exactly at RCV.NXT it counts, in the window it is challenged. */
+function checkReset(c: Connection, s: TcpSegment): void {
+  const isExact = s.seq === c.rcvNxt || (c.finSeen && s.seq === seqAdd(c.finSeq, 1));
+  if (!isExact) {
+    challenge(c);
+    return;
+  }
+  c.context.stats.tcpResetsIn++;
+  // Deviation from RFC 1337: on a TUN no old duplicate wanders, and a client that resets will use the port again.
+  if (c.state === State.TIME_WAIT && c.handler !== null) c.context.detach(c);
+  else close(c, "reset");
+}
+
+/** An ACK that asks the sender of something doubtful whether it meant it; ten per five seconds (RFC 5961 §7). */
+function challenge(c: Connection): void {
+  const now = c.context.timers.now() | 0;
+  if (c.challenges === 0 || ((now - c.challengesAt) | 0) >= CHALLENGE_PERIOD) {
+    c.challengesAt = now;
+    c.challenges = 0;
+  }
+  if (c.challenges >= MAX_CHALLENGES) {
+    c.context.stats.tcpChallengesSuppressed++;
+    return;
+  }
+  c.challenges++;
+  c.context.stats.tcpChallenges++;
+  c.ackDue = true;
+  c.markDirty();
+}
+
+function repeatSynAck(c: Connection): void {
+  c.synAckDue = true;
+  c.markDirty();
+}
+
+/** SYN-RECEIVED: the ACK of our SYN (RFC 9293 §3.10.7.4, fifth). False: the segment is dropped. */
+function establish(c: Connection, s: TcpSegment): boolean {
+  const { context } = c;
+  if (s.ack !== seqAdd(c.iss, 1) || c.sndNxt === c.iss) {
+    context.resetStray(c.target, c.client, s);
+    return false;
+  }
+  c.enter(Event.ACK_OF_SYN);
+  c.congestion = new Cubic(c.sndMss);
+  measure(c, s);
+  c.sndUna = s.ack;
+  c.sndWnd = s.window << c.sndScale;
+  c.sndWl1 = s.seq;
+  c.sndWl2 = s.ack;
+  c.maxSndWnd = c.sndWnd;
+  c.timeouts = 0;
+  context.timers.clear(c.retransmitTimer);
+  context.stats.tcpEstablished++;
+  c.markDirty();
+  return true;
+}
+
+/** Fifth: the acknowledgement (RFC 9293 §3.10.7.4, RFC 5961 §5.2). False: the segment is dropped. */
+function checkAck(c: Connection, s: TcpSegment, length: number): boolean {
+  const acked = (s.ack - c.sndUna) | 0;
+  if (acked > c.flight || acked < -c.maxSndWnd) {
+    c.context.stats.tcpBadAck++;
+    challenge(c);
+    return false;
+  }
+  if (c.state === State.TIME_WAIT) return true;
+  let news = 0;
+  if (c.sackOk) {
+    for (let i = 0; i < s.sackCount; i++) {
+      news += sack.update(c, s.sackEdges[2 * i], s.sackEdges[2 * i + 1]);
+    }
+  }
+  const opened = acked >= 0 && updateWindow(c, s);
+  if (acked > 0) {
+    progress(c, s, acked);
+  } else if (acked === 0 && c.flight > 0) {
+    // RFC 5681 §2: what a duplicate is. With SACK it has to tell something (RFC 6675 §2).
+    const isDuplicate = c.sackOk ? news > 0 : length === 0 && !opened && !(s.flags & FIN);
+    if (isDuplicate && !c.isProbing) recovery.onDuplicate(c);
+    if (c.isProbing) answerProbe(c);
+    c.markDirty();
+  } else if (opened) {
+    if (c.isProbing) answerProbe(c);
+    c.markDirty();
+  }
+  return true;
+}
+
+/** SND.WND (RFC 9293 §3.10.7.4). True: it changed. */
+function updateWindow(c: Connection, s: TcpSegment): boolean {
+  const isNewer = seqBefore(c.sndWl1, s.seq) || (c.sndWl1 === s.seq && !seqAfter(c.sndWl2, s.ack));
+  if (!isNewer) return false;
+  const window = s.window << c.sndScale;
+  const changed = window !== c.sndWnd;
+  c.sndWnd = window;
+  c.sndWl1 = s.seq;
+  c.sndWl2 = s.ack;
+  if (window > c.maxSndWnd) c.maxSndWnd = window;
+  return changed;
+}
+
+/** The client answers while we probe: it lives, and perhaps its window has opened. */
+function answerProbe(c: Connection): void {
+  c.firstTimeoutAt = c.context.timers.now() | 0;
+  if (c.timeouts > MAX_PROBE_BACKOFF) c.timeouts = MAX_PROBE_BACKOFF;
+  if (c.sndWnd === 0) return;
+  c.isProbing = false;
+  c.probeDue = false;
+  c.timeouts = 0;
+  // The octet of the probe was not taken: it goes out again as the first of what may be sent now.
+  if (!hasSentFin(c.state)) c.sndNxt = c.sndUna;
+  if (c.flight === 0) c.context.timers.clear(c.retransmitTimer);
+}
+
+/** SND.UNA moves by `acked` octets. */
+function progress(c: Connection, s: TcpSegment, acked: number): void {
+  const { timers } = c.context;
+  const wasRepairing = c.recovery === recovery.Recovery.FAST;
+  measure(c, s);
+  c.sndUna = s.ack;
+  sack.advance(c);
+  sendBuffer.acknowledge(c, s.ack);
+  c.timeouts = 0;
+  recovery.onProgress(c, acked);
+  if (!wasRepairing && (c.cwndLimited || c.recovery === recovery.Recovery.LOSS)) {
+    c.congestion?.acked(acked, c.sndMss, c.rtt.srtt, timers.now());
+  }
+  if (c.isProbing) {
+    c.isProbing = false;
+    c.probeDue = false;
+  }
+  if (c.flight === 0) timers.clear(c.retransmitTimer);
+  else armRetransmission(c);
+  if (hasSentFin(c.state) && c.sndUna === c.sndNxt) takeAckOfFin(c);
+  c.markDirty();
+}
+
+function takeAckOfFin(c: Connection): void {
+  // FIN-WAIT-2 has had it.
+  if (transition(c.state, Event.ACK_OF_FIN) < 0) return;
+  c.enter(Event.ACK_OF_FIN);
+  if (c.state === State.TIME_WAIT) beginTimeWait(c);
+  else if (c.state === State.CLOSED) conclude(c);
+}
+
+/** RTTM (RFC 7323 §4), or the one segment that is timed (RFC 6298 §3, Karn). */
+function measure(c: Connection, s: TcpSegment): void {
+  const now = c.context.timers.now() | 0;
+  if (c.timestamps) {
+    const rtt = (now - ((s.tsEcr - c.tsOffset) | 0)) | 0;
+    if (rtt >= 0 && rtt < MAX_RTT) c.rtt.sample(rtt);
+  } else if (c.isTiming && !seqBefore(s.ack, c.timedSeq)) {
+    c.isTiming = false;
+    c.rtt.sample((now - c.timedAt) | 0);
+  }
+}
+
+/** Seventh: the octets (RFC 9293 §3.10.7.4), cut to what is new and inside the window. */
+function takeOctets(c: Connection, s: TcpSegment, length: number): void {
+  const { stats } = c.context;
+  if (hasReceivedFin(c.state) || c.isDraining || c.handler === null) {
+    stats.tcpUnwanted++;
+    return;
+  }
+  const size = s.gsoSize > 0 && s.gsoSize < length ? s.gsoSize : length;
+  if (size > c.rcvMss) c.rcvMss = Math.min(size, MAX_RCV_MSS);
+  if (c.quickAcks > 0) c.quickAcks = Math.max(0, c.quickAcks - Math.ceil(length / size));
+  let offset = (s.seq - c.rcvNxt) | 0;
+  let start = s.payloadStart;
+  let end = s.payloadEnd;
+  if (offset < 0) {
+    start -= offset;
+    offset = 0;
+    c.ackNow = true;
+  }
+  const edge = c.finSeen && seqBefore(c.finSeq, c.rcvAdv) ? c.finSeq : c.rcvAdv;
+  const excess = (offset + end - start - ((edge - c.rcvNxt) | 0)) | 0;
+  if (excess > 0) {
+    end -= excess;
+    c.ackNow = true;
+    stats.tcpBeyondWindow++;
+  }
+  if (start >= end) return;
+  if (offset === 0) {
+    if (!receiveBuffer.append(c, start, end)) return;
+    if (c.oooCount > 0) {
+      // RFC 5681 §4.2: the sender waits for news of the hole.
+      reassembly.advance(c);
+      c.ackNow = true;
+    }
+    return;
+  }
+  stats.tcpOutOfOrder++;
+  reassembly.insert(c, seqAdd(c.rcvNxt, offset), start, end - start);
+  // Without SACK the client counts duplicates: one per segment, as far as they are worth something.
+  if (!c.sackOk && c.ackNow && c.duplicatesDue < MAX_DUPLICATES) c.duplicatesDue++;
+  c.ackNow = true;
+}
+
+/** Eighth: FIN, at `seq`. It counts in endBatch, once RCV.NXT is there. */
+function noteFin(c: Connection, seq: number): void {
+  if (c.finSeen || hasReceivedFin(c.state)) return;
+  // Part of a segment that does not fit the window is not here yet; one before RCV.NXT makes no sense.
+  if (seqAfter(seq, c.rcvAdv) || seqBefore(seq, c.rcvNxt)) return;
+  c.finSeen = true;
+  c.finSeq = seq;
+  c.ackNow = true;
+}
+
+/** RFC 7323 §5.5: after 24 days the clock may have wrapped. */
+const PAWS_IDLE = 24 * 86_400_000;
+/** An echo older than this was never ours. */
+const MAX_RTT = 600_000;
+/** RFC 5961 §7. */
+const MAX_CHALLENGES = 10;
+const CHALLENGE_PERIOD = 5000;
+/** Beyond the first of a batch: three in all start fast retransmit. */
+const MAX_DUPLICATES = 3;
+/** An answered probe waits no longer than 2⁸ RTOs for the next, at most a minute. */
+const MAX_PROBE_BACKOFF = 8;
+/** What a device can carry. */
+const MAX_RCV_MSS = 65_535 - 40;

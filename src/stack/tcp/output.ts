@@ -1,0 +1,388 @@
+/**
+ * What leaves now: the only place where packets of a connection are decided and built.
+ *
+ *     RST        and nothing else
+ *     SYN-ACK    while SYN_RECEIVED
+ *     lost       octets between HighRxt and lostEnd, as cwnd − pipe allows (recovery.ts)
+ *     new        octets behind SND.NXT, as the client's window and cwnd − pipe allow; FIN behind the last
+ *     probe      of a window that is closed
+ *     ACK        if one is due and nothing above carried it
+ *
+ * A segment is as large as the device takes: a super-segment under TSO, else one MSS. Runts are not sent while
+ * more octets wait (RFC 9293 §3.8.6.2.1), except the last of what was written: Nagle is off, a relay must not
+ * add 40 ms.
+ */
+
+import { GsoType, type PacketSink } from "../ports.ts";
+import { addSums, complement, sumOctets } from "../wire/checksum.ts";
+import { emitIp, IPV4_HEADER, IPV6_HEADER, Protocol } from "../wire/ip.ts";
+import { write16 } from "../wire/octets.ts";
+import {
+  ACK,
+  emitMss,
+  emitSack,
+  emitSackPermitted,
+  emitTcp,
+  emitTimestamps,
+  emitWindowScale,
+  FIN,
+  PSH,
+  RST,
+  SYN,
+  TCP_CHECKSUM,
+  TCP_HEADER,
+  TIMESTAMPS_LENGTH,
+} from "../wire/tcp.ts";
+import type { Connection } from "./connection.ts";
+import * as reassembly from "./reassembly.ts";
+import { receiveSpace } from "./receive-buffer.ts";
+import * as recovery from "./recovery.ts";
+import { emitReset } from "./resets.ts";
+import * as sack from "./sack.ts";
+import * as sendBuffer from "./send-buffer.ts";
+import { seqAdd, seqAfter, seqBefore } from "./seq.ts";
+import { Event, hasSentFin, State } from "./state.ts";
+import { armRetransmission } from "./timers.ts";
+
+/** What {@link output} found. */
+export const Output = {
+  /** Nothing is left to be sent now. */
+  DONE: 0,
+  /** The sink is full: write it and come back. */
+  FULL: 1,
+  /** There is more, but it is another connection's turn. */
+  MORE: 2,
+} as const;
+export type Output = (typeof Output)[keyof typeof Output];
+
+/** Emits what the connection may send, at most a few packets. */
+export function output(c: Connection, sink: PacketSink): Output {
+  if (c.rstDue) return reset(c, sink);
+  if (c.state === State.PENDING || c.state === State.CLOSED) return Output.DONE;
+  if (c.state === State.SYN_RECEIVED) return synAck(c, sink);
+  if (c.state !== State.TIME_WAIT) {
+    for (let packets = 0; ; packets++) {
+      const result = nextSegment(c, sink);
+      if (result === FULL) return Output.FULL;
+      if (result === NOTHING) break;
+      if (packets === QUANTUM) return Output.MORE;
+    }
+  }
+  if (c.ackDue) {
+    if (!segment(c, sink, c.sndNxt, 0, 0)) return Output.FULL;
+  }
+  while (c.duplicatesDue > 0) {
+    if (!segment(c, sink, c.sndNxt, 0, 0)) return Output.FULL;
+    c.duplicatesDue--;
+  }
+  return Output.DONE;
+}
+
+const SENT = 0;
+const NOTHING = 1;
+const FULL = 2;
+
+function nextSegment(c: Connection, sink: PacketSink): number {
+  const { congestion } = c;
+  if (congestion === null) return NOTHING;
+  const headers = (c.target.isV4 ? IPV4_HEADER : IPV6_HEADER) + TCP_HEADER + optionsLength(c);
+  const mss = payloadOf(c);
+  if (c.recovery !== recovery.Recovery.NONE) {
+    const seq = recovery.nextLost(c);
+    if (seqBefore(seq, c.lostEnd)) return repeat(c, sink, seq, mss, headers);
+  }
+  const unsent = sendBuffer.unsent(c);
+  if (c.probeDue) return probe(c, sink, unsent, mss);
+  c.cwndLimited = false;
+  if (unsent === 0) {
+    return c.finQueued && !hasSentFin(c.state) ? fresh(c, sink, 0) : NOTHING;
+  }
+  const usable = (c.sndUna + c.sndWnd - c.sndNxt) | 0;
+  const largest = sendBuffer.largestPayload(c, headers, mss);
+  let length = Math.min(unsent, usable, largest);
+  if (length <= 0) return stalled(c);
+  if (c.flight === 0) restartIfIdle(c);
+  const inNetwork = recovery.pipe(c);
+  const room = congestion.cwnd - inNetwork;
+  if (room < length) {
+    c.cwndLimited = true;
+    if (room < mss && inNetwork > 0) return NOTHING;
+    length = Math.min(length, Math.max(mss, room - (room % mss)));
+  }
+  if (length < unsent) {
+    if (length >= mss) length -= length % mss;
+    // RFC 9293 §3.8.6.2.1: a runt is worth it when it is half of the largest window seen.
+    else if (2 * length < c.maxSndWnd) return stalled(c);
+  }
+  return fresh(c, sink, length);
+}
+
+/** Sends lost octets again. */
+function repeat(
+  c: Connection,
+  sink: PacketSink,
+  seq: number,
+  mss: number,
+  headers: number,
+): number {
+  const end = sack.holeEnd(c, seq, c.lostEnd);
+  let room = (c.congestion?.cwnd ?? 0) - recovery.pipe(c);
+  if (room < mss) {
+    // The first of them leaves whatever the pipe holds (RFC 6675 §5 (4.3), RFC 6582 §3.2).
+    if (seq !== c.sndUna) return NOTHING;
+    room = mss;
+  }
+  const largest = sendBuffer.largestPayload(c, headers, mss);
+  const length = Math.min((end - seq) | 0, room - (room % mss), largest);
+  if (!emit(c, sink, seq, length)) return FULL;
+  c.highRxt = seqAdd(seq, length);
+  c.isTiming = false;
+  c.context.stats.tcpRetransmissions++;
+  if (seq === c.sndUna) armRetransmission(c);
+  return SENT;
+}
+
+/** Sends `length` octets from SND.NXT, and FIN behind the last. */
+function fresh(c: Connection, sink: PacketSink, length: number): number {
+  const seq = c.sndNxt;
+  const isLast = c.finQueued && seqAdd(seq, length) === c.sndEnd;
+  const count = isLast ? length + 1 : length;
+  // FIN is part of the segment because sndNxt will be behind it: see emit.
+  if (!emit(c, sink, seq, count)) return FULL;
+  c.sndNxt = seqAdd(seq, count);
+  if (isLast) c.enter(Event.CLOSE);
+  c.isProbing = false;
+  if (!c.timestamps && !c.isTiming) {
+    c.isTiming = true;
+    c.timedSeq = c.sndNxt;
+    c.timedAt = c.context.timers.now() | 0;
+  }
+  if (c.retransmitTimer.deadline < 0) armRetransmission(c);
+  return SENT;
+}
+
+/** The window does not allow what waits: unless an ACK is on its way, the timer has to ask. */
+function stalled(c: Connection): number {
+  if (c.flight === 0 && !c.isProbing) {
+    c.isProbing = true;
+    armRetransmission(c);
+  }
+  return NOTHING;
+}
+
+/** RFC 9293 §3.8.6.1: at least one octet, whatever the window says; what it allows, if it allows something. */
+function probe(c: Connection, sink: PacketSink, unsent: number, mss: number): number {
+  c.probeDue = false;
+  if (unsent === 0 && c.flight === 0) return NOTHING;
+  const usable = (c.sndUna + c.sndWnd - c.sndNxt) | 0;
+  const length = c.flight > 0 ? c.flight : Math.max(1, Math.min(usable, unsent, mss));
+  if (!emit(c, sink, c.sndUna, length)) {
+    c.probeDue = true;
+    return FULL;
+  }
+  c.sndNxt = seqAdd(c.sndUna, length);
+  c.context.stats.tcpProbes++;
+  // The one octet is all that leaves while the window is closed.
+  return NOTHING;
+}
+
+/** RFC 5681 §4.1. */
+function restartIfIdle(c: Connection): void {
+  const idle = ((c.context.timers.now() | 0) - c.lastSentAt) | 0;
+  if (idle > c.rtt.rto) c.congestion?.restarted(c.sndMss);
+}
+
+/** Emits [seq, seq + count) of the send sequence space, in which FIN comes behind the last octet. */
+function emit(c: Connection, sink: PacketSink, seq: number, count: number): boolean {
+  const waiting = (c.sndEnd - seq) | 0;
+  const isLast = count > waiting;
+  const length = isLast ? waiting : count;
+  let flags = isLast ? FIN : 0;
+  if (length > 0 && length === waiting) flags |= PSH;
+  if (!segment(c, sink, seq, length, flags)) return false;
+  c.lastSentAt = c.context.timers.now() | 0;
+  return true;
+}
+
+/** Builds a segment with everything an established connection's have. False: the sink is full. */
+function segment(
+  c: Connection,
+  sink: PacketSink,
+  seq: number,
+  length: number,
+  flags: number,
+): boolean {
+  const { bytes } = c.context;
+  const isV4 = c.target.isV4;
+  const ip = isV4 ? IPV4_HEADER : IPV6_HEADER;
+  const options = optionsLength(c);
+  const headers = ip + TCP_HEADER + options;
+  const at = sink.reserve(headers);
+  if (at < 0) return false;
+  const tcp = at + ip;
+  let option = tcp + TCP_HEADER;
+  if (c.timestamps) option = emitTimestamps(bytes, option, timestamp(c), c.tsRecent);
+  if (options > TIMESTAMPS_LENGTH || (options > 0 && !c.timestamps)) {
+    emitSack(bytes, option, sackEdges, reassembly.sackBlocks(c, sackEdges, mostBlocks(c)));
+  }
+  const window = offerWindow(c);
+  emitIp(bytes, at, c.target, c.client, Protocol.TCP, 0, 0, TCP_HEADER + options + length);
+  const { port } = c.target;
+  emitTcp(
+    bytes,
+    tcp,
+    port,
+    c.client.port,
+    seq,
+    c.rcvNxt,
+    TCP_HEADER + options,
+    flags | ACK,
+    window,
+    0,
+  );
+  finish(c, sink, tcp, ip, TCP_HEADER + options, seq, length, payloadOf(c));
+  acknowledged(c);
+  return true;
+}
+
+/** Completes the checksum as the device asks for it, attaches the payload, commits. */
+function finish(
+  c: Connection,
+  sink: PacketSink,
+  tcp: number,
+  ip: number,
+  header: number,
+  seq: number,
+  length: number,
+  mss: number,
+): void {
+  const { context } = c;
+  const { bytes } = context;
+  const pseudo = addSums(c.pseudoSum, header + length);
+  context.stats.packetsOut++;
+  if (length > 0) sendBuffer.attach(c, seq, length, sink);
+  if (context.checksumOffload) {
+    write16(bytes, tcp + TCP_CHECKSUM, pseudo);
+    const gso = length > mss ? (ip === IPV4_HEADER ? GsoType.TCPV4 : GsoType.TCPV6) : GsoType.NONE;
+    sink.commit(gso, gso === GsoType.NONE ? 0 : mss, ip, TCP_CHECKSUM);
+    return;
+  }
+  let sum = sumOctets(bytes, tcp, tcp + header, pseudo);
+  if (length > 0) sum = sendBuffer.sum(c, seq, length, sum);
+  write16(bytes, tcp + TCP_CHECKSUM, complement(sum));
+  sink.commit(GsoType.NONE, 0, 0, -1);
+}
+
+/** RCV.NXT has been told to the client. */
+function acknowledged(c: Connection): void {
+  c.rcvAcked = c.rcvNxt;
+  c.ackDue = false;
+  if (c.delayedAckTimer.deadline >= 0) c.context.timers.clear(c.delayedAckTimer);
+}
+
+/** The window field; remembers how far it reaches (RFC 9293 §3.8.6.2.2, RFC 7323 §2.4). */
+function offerWindow(c: Connection): number {
+  const scale = c.rcvScale;
+  const space = receiveSpace(c);
+  const offered = Math.max(0, (c.rcvAdv - c.rcvNxt) | 0);
+  let field: number;
+  if (space - offered >= Math.min(c.rcvLimit >> 1, c.rcvMss)) {
+    field = Math.max(space >> scale, (offered + (1 << scale) - 1) >> scale);
+  } else {
+    // What was offered stays so, rounded up; down only where rounding up again and again has led too far.
+    field = (offered + (1 << scale) - 1) >> scale;
+    if (field << scale > space + (c.rcvLimit >> 3)) field = offered >> scale;
+  }
+  if (field > 65535) field = 65535;
+  const edge = seqAdd(c.rcvNxt, field << scale);
+  if (seqAfter(edge, c.rcvAdv)) c.rcvAdv = edge;
+  return field;
+}
+
+/** The SYN-ACK. Options: those of ours that the first SYN offered too (RFC 7323 §2.2, RFC 2018 §2). */
+function synAck(c: Connection, sink: PacketSink): Output {
+  if (!c.synAckDue) return Output.DONE;
+  const { bytes, mtu } = c.context;
+  const ip = c.target.isV4 ? IPV4_HEADER : IPV6_HEADER;
+  const options =
+    4 + (c.sackOk ? 4 : 0) + (c.timestamps ? TIMESTAMPS_LENGTH : 0) + (c.rcvScale > 0 ? 4 : 0);
+  const at = sink.reserve(ip + TCP_HEADER + options);
+  if (at < 0) return Output.FULL;
+  const tcp = at + ip;
+  // RFC 6691: the MSS says nothing of options.
+  let option = emitMss(bytes, tcp + TCP_HEADER, mtu - ip - TCP_HEADER);
+  if (c.sackOk) option = emitSackPermitted(bytes, option);
+  if (c.timestamps) option = emitTimestamps(bytes, option, timestamp(c), c.tsRecent);
+  if (c.rcvScale > 0) emitWindowScale(bytes, option, c.rcvScale);
+  const window = Math.min(c.rcvLimit, 65535);
+  const edge = seqAdd(c.rcvNxt, window);
+  if (seqAfter(edge, c.rcvAdv)) c.rcvAdv = edge;
+  emitIp(bytes, at, c.target, c.client, Protocol.TCP, 0, 0, TCP_HEADER + options);
+  const { port } = c.target;
+  emitTcp(
+    bytes,
+    tcp,
+    port,
+    c.client.port,
+    c.iss,
+    c.rcvNxt,
+    TCP_HEADER + options,
+    SYN | ACK,
+    window,
+    0,
+  );
+  finish(c, sink, tcp, ip, TCP_HEADER + options, c.iss, 0, 0);
+  acknowledged(c);
+  c.synAckDue = false;
+  c.sndNxt = seqAdd(c.iss, 1);
+  if (c.timeouts === 0) {
+    c.isTiming = true;
+    c.timedSeq = c.sndNxt;
+    c.timedAt = c.context.timers.now() | 0;
+  } else {
+    c.isTiming = false;
+  }
+  if (c.retransmitTimer.deadline < 0) armRetransmission(c);
+  return Output.DONE;
+}
+
+/** The RST of abort and refuse, behind which the connection is gone. */
+function reset(c: Connection, sink: PacketSink): Output {
+  const { context } = c;
+  const seq = c.state === State.PENDING ? 0 : c.sndNxt;
+  if (!emitReset(context.bytes, c.target, c.client, seq, c.rcvNxt, RST | ACK, sink)) {
+    return Output.FULL;
+  }
+  context.stats.packetsOut++;
+  context.stats.tcpResetsOut++;
+  context.remove(c);
+  return Output.DONE;
+}
+
+/** Octets of options of the next segment. */
+function optionsLength(c: Connection): number {
+  return (c.timestamps ? TIMESTAMPS_LENGTH : 0) + sackLength(c);
+}
+
+function sackLength(c: Connection): number {
+  if (!c.sackOk || c.oooCount === 0) return 0;
+  return 4 + 8 * reassembly.sackBlocks(c, sackEdges, mostBlocks(c));
+}
+
+function mostBlocks(c: Connection): number {
+  return c.timestamps ? 3 : 4;
+}
+
+/** Payload of a full segment with the options it has now; sndMss counts timestamps already. */
+function payloadOf(c: Connection): number {
+  return c.sndMss - sackLength(c);
+}
+
+function timestamp(c: Connection): number {
+  return ((c.context.timers.now() | 0) + c.tsOffset) | 0;
+}
+
+/** Scratch of one segment's SACK blocks. */
+const sackEdges: Int32Array = new Int32Array(8);
+/** Packets of one connection before the next has its turn: a megabyte of super-segments. */
+const QUANTUM = 16;

@@ -1,0 +1,106 @@
+/**
+ * The timers of a connection: which there are, when they are due, what happens then.
+ *
+ * RETRANSMIT serves the SYN-ACK, unacknowledged data and the probing of a closed window, which exclude each
+ * other (RFC 6298, RFC 9293 §3.8.6.1). All are re-armed lazily by the wheel.
+ */
+
+import { close, endTimeWait } from "./closing.ts";
+import type { Connection } from "./connection.ts";
+import * as recovery from "./recovery.ts";
+import { MAX_RTO } from "./rtt.ts";
+import { State } from "./state.ts";
+
+/** Kinds of a connection's timers. LIFE ends tombstones, draining and TIME-WAIT. */
+export const TimerKind = { RETRANSMIT: 0, DELAYED_ACK: 1, LIFE: 2 } as const;
+
+/** Called by the wheel. */
+export function expire(c: Connection, kind: number): void {
+  if (kind === TimerKind.RETRANSMIT) expireRetransmission(c);
+  else if (kind === TimerKind.DELAYED_ACK) expireDelayedAck(c);
+  else expireLife(c);
+}
+
+/** (Re)starts the retransmission timer (RFC 6298 §5). */
+export function armRetransmission(c: Connection): void {
+  const { timers } = c.context;
+  // Below 2³¹: the RTO is at most a minute, and the wait is cut before it is shifted too far.
+  const wait = Math.min(c.rtt.rto * 2 ** Math.min(c.timeouts, 10), MAX_RTO);
+  timers.set(c.retransmitTimer, timers.now() + wait);
+}
+
+/** Starts the delayed ACK timer unless it runs (RFC 9293 §3.8.6.3). */
+export function armDelayedAck(c: Connection): void {
+  if (c.delayedAckTimer.deadline >= 0) return;
+  const { timers } = c.context;
+  const latest = timers.now() + DELAYED_ACK;
+  // The wheel may be a tick late and 40 ms is a promise: the tick that ends by then.
+  timers.set(c.delayedAckTimer, latest - (latest % WHEEL_TICK));
+}
+
+function expireRetransmission(c: Connection): void {
+  const { stats, timers } = c.context;
+  if (c.state === State.SYN_RECEIVED && c.sndUna === c.iss) {
+    if (c.timeouts >= MAX_SYN_ACKS) {
+      close(c, "timeout");
+      return;
+    }
+    c.timeouts++;
+    stats.tcpRetransmissions++;
+    c.synAckDue = true;
+    armRetransmission(c);
+    c.markDirty();
+    return;
+  }
+  const now = timers.now() | 0;
+  if (c.timeouts === 0) c.firstTimeoutAt = now;
+  else if (c.timeouts >= MAX_TIMEOUTS || ((now - c.firstTimeoutAt) | 0) >= GIVE_UP) {
+    stats.tcpTimedOut++;
+    close(c, "timeout");
+    return;
+  }
+  if (c.isProbing) c.probeDue = true;
+  else if (c.flight > 0) recovery.onTimeout(c);
+  else return;
+  stats.tcpTimeouts++;
+  c.timeouts++;
+  armRetransmission(c);
+  c.markDirty();
+}
+
+function expireDelayedAck(c: Connection): void {
+  if (c.rcvNxt === c.rcvAcked) return;
+  c.ackDue = true;
+  c.markDirty();
+}
+
+function expireLife(c: Connection): void {
+  if (c.state === State.TIME_WAIT) {
+    endTimeWait(c);
+  } else if (c.isForgotten) {
+    c.context.remove(c);
+  } else if (c.isDraining) {
+    drained(c);
+  }
+}
+
+/** The end of resetWhenDrained: onClosed, and an RST at the next flush. */
+export function drained(c: Connection): void {
+  const { handler } = c;
+  c.isDraining = false;
+  c.handler = null;
+  c.rstDue = true;
+  c.context.release(c);
+  c.markDirty();
+  handler?.onClosed("reset");
+}
+
+/** RFC 9293 §3.8.6.3 allows 500 ms. */
+const DELAYED_ACK = 40;
+/** One tick of the timer wheel. */
+const WHEEL_TICK = 10;
+/** Repetitions of the SYN-ACK: 1, 2, 4, 8, 16 s apart, then 32 s for an answer. */
+const MAX_SYN_ACKS = 5;
+/** R2 (RFC 9293 §3.8.3): so many retransmissions, or two minutes. */
+const MAX_TIMEOUTS = 15;
+const GIVE_UP = 120_000;
