@@ -282,6 +282,48 @@ test("tcp: unanswered queries are repeated once when the connection closes, then
   expect(messages(world)).toMatchObject([{ id: 5, rcode: "SERVFAIL" }]);
 });
 
+test("tcp: a connection that answered something excuses the one before it that did not", () => {
+  const world = tcpWorld();
+  world.udp(OURS, 5000, query(6));
+  world.act(() => direct(world).end());
+  world.act(() => world.upstream.stream.open());
+  const [first] = framed(world.upstream.stream.sent);
+  world.act(() => direct(world).deliver(streamEncode(decode(answerTo(first!)))));
+  world.act(() => direct(world).end());
+  world.act(() => world.upstream.stream.open());
+  const [second] = framed(world.upstream.stream.sent);
+  world.act(() => direct(world).deliver(streamEncode(decode(answerTo(second!)))));
+  expect(messages(world)).toMatchObject([
+    { id: 5, rcode: "NOERROR" },
+    { id: 6, rcode: "NOERROR" },
+  ]);
+});
+
+test("tcp: an answer from another resolver's connection is dropped", () => {
+  const world = new RelayWorld({ dnsMode: "tcp" });
+  world.udp("192.0.2.1:53", 5000, query(1));
+  world.udp("192.0.2.2:53", 5000, query(2));
+  const [one, two] = world.upstream.streams as ScriptedDirect[];
+  world.act(() => one!.open());
+  world.act(() => two!.open());
+  world.act(() => one!.deliver(streamEncode(decode(answerTo(framed(two!.sent)[0]!)))));
+  expect(world.datagrams()).toEqual([]);
+  expect(world.relay.stats.dnsUnmatched).toBe(1);
+});
+
+test("tcp: an answer and the beginning of the next may arrive together", () => {
+  const world = tcpWorld();
+  world.udp(OURS, 5000, query(6));
+  const answers = framed(world.upstream.stream.sent).map((message) =>
+    streamEncode(decode(answerTo(message))),
+  );
+  const glued = Buffer.concat(answers);
+  const cut = answers[0]!.length + 9;
+  world.act(() => direct(world).deliver(glued.subarray(0, cut)));
+  world.act(() => direct(world).deliver(glued.subarray(cut)));
+  expect(messages(world)).toMatchObject([{ id: 5 }, { id: 6 }]);
+});
+
 test("tcp: a server that closes after each answer gets every query in the end", () => {
   const world = tcpWorld();
   for (let id = 6; id < 9; id++) world.udp(OURS, 5000, query(id));
@@ -404,6 +446,8 @@ test("a flow may ask for names and talk to others", () => {
   const [lookups] = world.upstream.associations;
   world.act(() => lookups!.deliver(REAL, answerTo(lookups!.sent[0]!.payload)));
   expect(messages(world)).toMatchObject([{ id: 0x1234 }]);
+  world.advance(60_000);
+  expect(world.relay.stats.udpFlows).toBe(1);
 });
 
 test("a flow that only asks for names ends after 10 s of silence", () => {

@@ -4,6 +4,7 @@ import { pattern } from "../../src/testing/pattern.ts";
 import { RelayWorld, type TcpPeer } from "../support/relay-world.ts";
 import {
   ECONNRESET,
+  ENOBUFS,
   endpoint,
   type ScriptedDirect,
   trouble,
@@ -167,6 +168,44 @@ test("an upstream that ended and then resets: RST once the client sends", () => 
   client.send(pattern(0, 0, 10));
   expect(client.received.length).toBe(100);
   expect(client.state).toBe("reset");
+});
+
+test("a send that fails on a living socket ends the flow by RST too, for octets are missing", () => {
+  const { world, client } = opened();
+  direct(world).sendError = ENOBUFS;
+  client.send(pattern(0, 0, 10));
+  expect(client.state).toBe("reset");
+  expect(direct(world).state).toBe("closed");
+});
+
+test("a layered stream that breaks while octets wait: they are delivered, then RST", () => {
+  const { world, client } = opened("layered");
+  client.acknowledges = false;
+  const { stream } = world.upstream;
+  const all = pattern(1, 0, 16 << 20);
+  let given = 0;
+  for (; !stream.paused && given < all.length; given += 65_536) {
+    world.act(() => stream.deliver(all.subarray(given, given + 65_536)));
+  }
+  world.act(() => stream.breakOff());
+  client.acknowledges = true;
+  for (let i = 0; i < 2_000 && client.state === "open"; i++) {
+    world.act(() => client.ack());
+    world.advance(250);
+  }
+  expect(client.state).toBe("reset");
+  expect(client.finReceived).toBe(false);
+  expect(Buffer.compare(client.received, all.subarray(0, given))).toBe(0);
+});
+
+test("an upstream that is full is not asked again before it says so", () => {
+  const { world, client } = opened();
+  const { stream } = world.upstream;
+  stream.room = 0;
+  for (let i = 0; i < 5; i++) client.send(pattern(0, 100 * i, 100));
+  expect(stream.sends).toBe(1);
+  world.act(() => stream.allow(1_000));
+  expect(stream.sentBytes).toEqual(pattern(0, 0, 500));
 });
 
 test.each(["direct", "layered"] as const)(

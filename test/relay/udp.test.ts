@@ -59,7 +59,11 @@ test("octets that wait are bounded over all endpoints together", () => {
   const world = new RelayWorld({ driver: { mtu: 65535 }, relay: { nofile: 20_000 } });
   const big = new Uint8Array(60_000);
   for (let port = 5000; port < 5080; port++) world.udp(TARGET, port, big);
-  expect(world.relay.stats.datagramsNotWaited).toBe(80 - Math.floor((4 << 20) / 60_000));
+  const fits = Math.floor((4 << 20) / 60_000);
+  expect(world.relay.stats.datagramsNotWaited).toBe(80 - fits);
+  for (const association of world.upstream.associations) world.act(() => association.open());
+  for (let port = 6000; port < 6000 + fits; port++) world.udp(TARGET, port, big);
+  expect(world.relay.stats.datagramsNotWaited).toBe(80 - fits);
 });
 
 test.each([
@@ -176,11 +180,36 @@ test("a full queue of the association is flushed and tried again", () => {
   const world = new RelayWorld();
   open(world);
   world.upstream.association.capacity = 1;
-  for (let i = 0; i < 3; i++) {
-    world.udp(TARGET, 5000, octets(i));
-  }
-  expect(world.upstream.association.sent.length).toBe(4);
+  world.udp(TARGET, 5000, octets(2), octets(3), octets(4));
+  expect(world.upstream.association.sent.map(({ payload }) => payload[0])).toEqual([1, 2, 3, 4]);
   expect(world.relay.stats.datagramsDropped).toBe(0);
+});
+
+test("what comes back counts as use: another association gives way", () => {
+  const world = new RelayWorld({ relay: { nofile: 0 } }); // 16
+  const { upstream } = world;
+  for (let i = 0; i < 16; i++) {
+    open(world, 6000 + i);
+    world.act(() => upstream.association.deliver(TARGET, octets(1)));
+  }
+  world.act(() => upstream.associations[0]!.deliver(TARGET, octets(2)));
+  open(world, 7000);
+  const closed = upstream.associations.map(({ state }) => state === "closed");
+  expect(closed.indexOf(true)).toBe(1);
+});
+
+test("an association that lived for a minute is made again after 1 s, answers or not", () => {
+  const world = new RelayWorld();
+  const { upstream } = world;
+  open(world);
+  for (let i = 0; i < 3; i++) {
+    world.advance(61_000);
+    world.act(() => upstream.association.lose());
+    world.udp(TARGET, 5000, octets(2));
+    world.advance(1_020);
+    expect(upstream.associations.length).toBe(i + 2);
+    world.act(() => upstream.association.open());
+  }
 });
 
 test("at the bound the longest idle answered association gives way, and is made again when needed", () => {

@@ -147,11 +147,13 @@ export class RelayWorld {
     return peer;
   }
 
-  /** A datagram from the client's `port`. */
-  udp(target: string, port: number, payload: Uint8Array): void {
+  /** Datagrams from the client's `port`, in one batch. */
+  udp(target: string, port: number, ...payloads: readonly Uint8Array[]): void {
     const [destination, destinationPort] = split(target);
     const source = destination.includes(":") ? CLIENT6 : CLIENT4;
-    this.inject(buildUdp({ source, destination, sourcePort: port, destinationPort, payload }));
+    for (const payload of payloads) {
+      this.inject(buildUdp({ source, destination, sourcePort: port, destinationPort, payload }));
+    }
     this.settle();
   }
 

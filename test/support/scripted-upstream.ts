@@ -23,6 +23,8 @@ import { Endpoint, formatEndpoint, parseAddress } from "../../src/stack/wire/add
 const EAGAIN = 11;
 const EPIPE = 32;
 export const ECONNRESET = 104;
+/** An error of send that leaves the connection alive. */
+export const ENOBUFS = 105;
 
 /** A refusal by the server: REP of RFC 1928 §6. */
 export function reply(code: number): Refusal {
@@ -96,6 +98,8 @@ abstract class ScriptedEnd {
   room = Number.POSITIVE_INFINITY;
   /** What send fails with, or 0. */
   sendError = 0;
+  /** Calls of send. */
+  sends = 0;
   protected readonly memory: MemoryLayout;
   protected readonly handler: StreamHandler;
 
@@ -233,6 +237,8 @@ export class ScriptedDirect extends ScriptedEnd implements DirectStream {
 
   send(rows: Int32Array, count: number): number {
     this.use();
+    this.sends++;
+    if (this.sendError === ENOBUFS) return -ENOBUFS;
     if (this.#errno !== 0 || this.sendError !== 0) {
       // As Linux does: the error is told once, then the stream looks ended.
       const errno = this.#errno || this.sendError;
@@ -293,6 +299,7 @@ export class ScriptedLayered extends ScriptedEnd implements LayeredStream {
 
   send(bytes: Uint8Array, start: number, end: number): number {
     this.use();
+    this.sends++;
     return this.sendError !== 0 ? -this.sendError : this.take(bytes, start, end);
   }
 }
