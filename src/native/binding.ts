@@ -52,7 +52,7 @@ export const TX_HEAD = 7;
 export const DGRAM_RX_ROW = 8;
 
 /** Octets of the range that {@link Addon.recvBatch} needs per datagram; only the touched pages cost memory. */
-export const DGRAM_SLOT = 65_536 + 1088;
+export const DGRAM_SLOT: number = 65_536 + 1088;
 
 /**
  * Row of a datagram to send: `[headOffset, headLength, offset, length, w0, w1, w2, w3, port, 0]`.

@@ -53,7 +53,7 @@ const { EAGAIN, ENOBUFS, EAFNOSUPPORT } = constants.errno;
 
 export class ServerAssociation implements TimerHandler {
   /** BND of the reply. */
-  readonly bound = new Endpoint();
+  readonly bound: Endpoint = new Endpoint();
   readonly #environment: ConnectionEnvironment;
   readonly #addon: Addon;
   readonly #owner: AssociationOwner;
