@@ -98,7 +98,7 @@ function parseAction(text: string, at: string): Action {
   const icmp = /^([<>]) icmp (\S+) quoting (.+)$/.exec(text);
   if (icmp !== null) {
     const kind = icmp[1] === "<" ? "injectIcmp" : "expectIcmp";
-    return { kind, reason: icmp[2]!, segment: parseSegment(icmp[3]!, at) };
+    return { kind, reason: icmp[2]!, segment: parseSegment(icmp[3]!, at, true) };
   }
   if (text === "> any") return { kind: "expectAny" };
   if (text.startsWith("< ")) return { kind: "inject", segment: parseSegment(text.slice(2), at) };
@@ -127,7 +127,8 @@ const LETTERS: Readonly<Record<string, number>> = {
 const SEGMENT =
   /^([SFRP.UEW]+) (-?\d+)(?::(-?\d+)\((\d+)\))?(?: ack (-?\d+))?(?: win (\d+))?(?: urg (\d+))?(?: <([^>]*)>)?((?: (?:gso \d+|exact|junk|offload))*)$/;
 
-function parseSegment(text: string, at: string): SegmentSpec {
+/** `quoted`: the segment is only named, and need not say what it acknowledges. */
+function parseSegment(text: string, at: string, quoted: boolean = false): SegmentSpec {
   const match = SEGMENT.exec(text);
   if (match === null) throw new Error(`drill: ${at}: cannot read the segment "${text}"`);
   const number = (group: number): number | null =>
@@ -138,7 +139,7 @@ function parseSegment(text: string, at: string): SegmentSpec {
   const octets = number(4) ?? 0;
   const ack = number(5);
   if (seq + octets !== (number(3) ?? seq)) throw new Error(`drill: ${at}: ${text}: count again`);
-  if ((ack !== null) !== ((flags & TcpFlag.ACK) !== 0)) {
+  if (!quoted && (ack !== null) !== ((flags & TcpFlag.ACK) !== 0)) {
     throw new Error(`drill: ${at}: "." and "ack" belong together in "${text}"`);
   }
   const words = match[9]!;

@@ -149,12 +149,7 @@ class Drill implements TcpHandler {
     if (!time.same || expects) this.#endTurn();
     if (!expects) {
       if (!time.same) this.#demandQuiet();
-      this.#driver.runTo(from, () => {
-        this.#collect();
-        this.#demandQuiet();
-        return false;
-      });
-      this.#base = from;
+      if (!time.same) this.#passTo(from);
       this.#stimulate(action);
       return;
     }
@@ -175,6 +170,16 @@ class Drill implements TcpHandler {
     this.#base = Math.max(from, at);
     if (action.kind === "event") this.#expectEvent(action);
     else this.#expectPacket(action, time.same);
+  }
+
+  /** Lets time pass up to `to`, in which nothing may come. */
+  #passTo(to: number): void {
+    this.#driver.runTo(to, () => {
+      this.#collect();
+      this.#demandQuiet();
+      return false;
+    });
+    this.#base = to;
   }
 
   /** The first entry the line may be about; `data` and `writable` are passed over unless they are wanted. */

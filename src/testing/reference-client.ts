@@ -138,6 +138,8 @@ export class ReferenceClient {
     if (packet.kind !== "tcp" || packet.faults.length > 0 || this.state === "reset") return;
     if (packet.destinationPort !== this.#options.port) return;
     if ((packet.flags & TcpFlag.RST) !== 0) {
+      // In TIME-WAIT, or past LAST-ACK, a late answer to a late packet means nothing.
+      if (this.finished) return;
       if (this.state === "syn-sent" || packet.seq === (this.#irs + this.#received) >>> 0) {
         this.state = "reset";
       }
@@ -257,6 +259,7 @@ export class ReferenceClient {
     this.#read = Math.min(this.#received, this.#read + Math.floor(this.#options.readRate * 10));
     this.#readAt = this.#read < this.#received ? now + 10 : -1;
     const opened = this.#window() - before;
+    if (this.finReceived) return;
     if (opened > 0 && before < 2 * this.#options.mss) this.#send(this.#next, this.#next, now);
   }
 

@@ -16,8 +16,8 @@ import { MemoryDevice, type MemoryDeviceOptions, type TakenPacket } from "./memo
 import { VirtualTime } from "./virtual-time.ts";
 
 export interface StackDriverOptions extends MemoryDeviceOptions {
-  /** Octets of the one memory, 64 MiB by default; pages are what is left after some 6 MiB. */
-  readonly memory?: number;
+  /** Octets of pages, 48 MiB by default; the batch regions come on top. */
+  readonly pages?: number;
   /** Anything of the stack's own options; MTU and offload come from the device. */
   readonly stack?: Partial<Omit<StackOptions, "mtu" | "offload">>;
 }
@@ -34,7 +34,8 @@ export class StackDriver implements TunDeviceHandler {
   #dirty = false;
 
   constructor(listener: DriverListener, options: StackDriverOptions = {}) {
-    this.memory = plainMemory(options.memory);
+    const overhead = plainMemory(0).pagesStart;
+    this.memory = plainMemory(overhead + (options.pages ?? 48 << 20));
     this.device = new MemoryDevice(this.memory, options);
     this.#batch = new TxBatch(this.memory.headersStart, this.memory.headersEnd);
     this.stack = new Stack(

@@ -1,0 +1,237 @@
+import { expect, test } from "vitest";
+import { drill, established } from "../../../src/testing/index.ts";
+
+test("an unacknowledged segment is sent again after the RTO, which doubles (RFC 6298 §5.5)", () => {
+  const { trace } = drill(
+    established({ mss: 1000 }),
+    `
+    +0       send(1000)
+    +0       > P. 1:1001(1000) ack 1
+    +.2~1    > P. 1:1001(1000) ack 1
+    +.4~2.1  > P. 1:1001(1000) ack 1
+    +.8~4.2  > P. 1:1001(1000) ack 1
+    +1.6~8.3 > P. 1:1001(1000) ack 1
+    +.1      < . 1 ack 1001 win 512
+    +300     send(10)
+    +0       > P. 1001:1011(10) ack 1
+    `,
+  );
+  const times = trace.slice(1, 6).map(({ at }) => at);
+  const gaps = times.slice(1).map((at, index) => at - times[index]!);
+  for (const [index, gap] of gaps.slice(1).entries()) {
+    expect(gap / gaps[index]!).toBeGreaterThan(1.85);
+    expect(gap / gaps[index]!).toBeLessThan(2.15);
+  }
+});
+
+test("the RTO follows the measured round trip (RFC 6298 §2)", () => {
+  let script = "";
+  for (let n = 0; n < 8; n++) {
+    script += `
+    +0   send(1000)
+    +0   > P. ${1000 * n + 1}:${1000 * n + 1001}(1000) ack 1
+    +.4  < . 1 ack ${1000 * n + 1001} win 512
+    `;
+  }
+  drill(
+    `
+    0    < S 0:0(0) win 65535 <mss 1000,sackOK,nop,wscale 7>
+    +0   * open
+    +0   accept()
+    +0   > S. 0:0(0) ack 1
+    +.4  < . 1 ack 1 win 512
+    `,
+    script,
+    `
+    +0       send(1000)
+    +0       > P. 8001:9001(1000) ack 1
+    +.4~1.3  > P. 8001:9001(1000) ack 1
+    `,
+  );
+});
+
+test("after a timeout only the first segment is sent again, and the rest as room is acknowledged", () => {
+  const { trace } = drill(
+    established({ mss: 1000, sack: false }),
+    `
+    +0     send(4000)
+    +0     > P. 1:4001(4000) ack 1
+    +.2~1  > . 1:1001(1000) ack 1
+    +0     mute(on)
+    +.1    < . 1 ack 1001 win 512
+    +.05   < . 1 ack 2001 win 512
+    +.05   < . 1 ack 4001 win 512
+    +0     mute(off)
+    +10    send(10)
+    +0     > P. 4001:4011(10) ack 1
+    `,
+  );
+  expect(trace.length).toBeGreaterThan(4);
+});
+
+test("an acknowledgement stops the timer", () => {
+  drill(
+    established(),
+    `
+    +0    send(1000)
+    +0    > P. 1:1001(1000) ack 1
+    +.1   < . 1 ack 1001 win 512
+    +120  send(1000)
+    +0    > P. 1001:2001(1000) ack 1
+    `,
+  );
+});
+
+test("a partly acknowledged super-segment is sent again from its first missing octet", () => {
+  drill(
+    established({ mss: 1000 }),
+    `
+    +0     send(3000)
+    +0     > P. 1:3001(3000) ack 1
+    +.01   < . 1 ack 1501 win 512
+    +.2~1  > . 1501:2501(1000) ack 1
+    `,
+  );
+});
+
+test("three SACKed duplicates retransmit the first hole, and only it (RFC 6675 §5)", () => {
+  drill(
+    established({ mss: 1000 }),
+    `
+    +0    send(4000)
+    +0    > P. 1:4001(4000) ack 1
+    +.001 < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +0    < . 1 ack 1 win 512 <nop,nop,sack 1001:3001>
+    +0    < . 1 ack 1 win 512 <nop,nop,sack 1001:4001>
+    +0    > . 1:1001(1000) ack 1
+    +.001 < . 1 ack 4001 win 512
+    +60   send(10)
+    +0    > P. 4001:4011(10) ack 1
+    `,
+  );
+});
+
+test("three duplicates without SACK retransmit the first segment (RFC 5681 §3.2)", () => {
+  drill(
+    established({ mss: 1000, sack: false }),
+    `
+    +0    send(4000)
+    +0    > P. 1:4001(4000) ack 1
+    +.001 < . 1 ack 1 win 512
+    +0    < . 1 ack 1 win 512
+    +0    < . 1 ack 1 win 512
+    +0    > . 1:1001(1000) ack 1
+    +.001 < . 1 ack 4001 win 512
+    +60   send(10)
+    +0    > P. 4001:4011(10) ack 1
+    `,
+  );
+});
+
+test("two duplicates are reordering, not loss (RFC 5681 §3.2)", () => {
+  drill(
+    established({ mss: 1000, sack: false }),
+    `
+    +0    send(4000)
+    +0    > P. 1:4001(4000) ack 1
+    +.001 < . 1 ack 1 win 512
+    +0    < . 1 ack 1 win 512
+    +.01  < . 1 ack 4001 win 512
+    +60   send(10)
+    +0    > P. 4001:4011(10) ack 1
+    `,
+  );
+});
+
+test("window updates and segments with data are no duplicates (RFC 5681 §2)", () => {
+  drill(
+    established({ mss: 1000, sack: false }),
+    `
+    +0    send(2000)
+    +0    > P. 1:2001(2000) ack 1
+    +.001 < . 1 ack 1 win 513
+    +0    < . 1 ack 1 win 514
+    +0    < . 1 ack 1 win 515
+    +0    < . 1 ack 1 win 516
+    +.01  < . 1 ack 2001 win 512
+    `,
+  );
+});
+
+test("a partial acknowledgement retransmits the next hole at once (RFC 6582 §3.2)", () => {
+  drill(
+    established({ mss: 1000, sack: false }),
+    `
+    +0    send(5000)
+    +0    > P. 1:5001(5000) ack 1
+    +.001 < . 1 ack 1 win 512
+    +0    < . 1 ack 1 win 512
+    +0    < . 1 ack 1 win 512
+    +0    > . 1:1001(1000) ack 1
+    +.001 < . 1 ack 3001 win 512
+    +0    > . 3001:4001(1000) ack 1
+    +.001 < . 1 ack 5001 win 512
+    `,
+  );
+});
+
+test("a hole below three SACKed segments is lost at once, the next follows its repair (RFC 6675 §5)", () => {
+  drill(
+    established({ mss: 1000 }),
+    `
+    +0    send(5000)
+    +0    > P. 1:5001(5000) ack 1
+    +.001 < . 1 ack 1 win 512 <nop,nop,sack 1001:2001 3001:5001>
+    +0    > . 1:1001(1000) ack 1
+    +.001 < . 1 ack 2001 win 512 <nop,nop,sack 3001:5001>
+    +0    > . 2001:3001(1000) ack 1
+    +.01  < . 1 ack 5001 win 512
+    `,
+  );
+});
+
+test("a client that has gone is given up after many retransmissions (RFC 1122 §4.2.3.5)", () => {
+  const { driver, trace } = drill(
+    established(),
+    `
+    +0       send(1000)
+    +0       > P. 1:1001(1000) ack 1
+    +0       mute(on)
+    +100~1200 * closed timeout
+    `,
+  );
+  expect(trace.length).toBeGreaterThan(7);
+  driver.drain();
+});
+
+test("an acknowledgement of what was never sent changes nothing (RFC 9293 §3.10.7.4)", () => {
+  drill(
+    established(),
+    `
+    +0     send(1000)
+    +0     > P. 1:1001(1000) ack 1
+    +.01   < . 1 ack 5001 win 512
+    +0     > . 1001 ack 1
+    +.19~1 > P. 1:1001(1000) ack 1
+    `,
+  );
+});
+
+test("a new acknowledgement resets the back-off (RFC 6298 §5.7)", () => {
+  drill(
+    established({ mss: 1000 }),
+    `
+    +0       send(1000)
+    +0       > P. 1:1001(1000) ack 1
+    +.2~1    > P. 1:1001(1000) ack 1
+    +.4~2.1  > P. 1:1001(1000) ack 1
+    +.01     < . 1 ack 1001 win 512
+    +0       send(1000)
+    +0       > P. 1001:2001(1000) ack 1
+    +.01     < . 1 ack 2001 win 512
+    +0       send(1000)
+    +0       > P. 2001:3001(1000) ack 1
+    +.2~1.1  > P. 2001:3001(1000) ack 1
+    `,
+  );
+});
