@@ -70,7 +70,7 @@ describe.skipIf(lacks("curl")).each(PROXIES)("500 MB through %s", (_name, start)
 
 describe.skipIf(lacks("curl"))("what a program sees", () => {
   test("of a closed port: connection refused, within 50 ms of its SYN", async () => {
-    const { status, stderr } = await world.exec([], ["curl", "-sS", `http://${SERVER_IPV4}:81/`]);
+    const { status, stderr } = await world.exec([], ["curl", "-sSv", `http://${SERVER_IPV4}:81/`]);
     expect(status).toBe(7);
     expect(stderr).toContain("Connection refused");
     const probe = await world.exec([], [node, fixture("connect.js"), SERVER_IPV4, "81"]);
@@ -98,10 +98,10 @@ describe.skipIf(lacks("curl", "danted"))("through Dante", () => {
 
   test("an unreachable network and an unreachable host are told apart", async () => {
     // No route at the proxy's machine is REP 03; a host that does not answer ARP is REP 04.
-    const network = await world.exec(["-p", proxy], ["curl", "-sS", "http://192.0.2.1/"]);
+    const network = await world.exec(["-p", proxy], ["curl", "-sSv", "http://192.0.2.1/"]);
     expect(network).toMatchObject({ status: 7 });
     expect(network.stderr).toContain("Network is unreachable");
-    const host = await world.exec(["-p", proxy], ["curl", "-sS", "http://10.77.0.99/"]);
+    const host = await world.exec(["-p", proxy], ["curl", "-sSv", "http://10.77.0.99/"]);
     expect(host).toMatchObject({ status: 7 });
     expect(host.stderr).toContain("No route to host");
   });

@@ -81,9 +81,9 @@ describe("a device that was there", () => {
     ip("-n", world.client, "addr", "add", "192.168.77.1/24", "dev", "mine0");
     ip("-n", world.client, "link", "set", "mine0", "up");
     ip("-n", world.client, "route", "add", `${TARGET}/32`, "dev", "mine0");
-    const before = ip("-n", world.client, "-o", "addr", "show", "dev", "mine0");
+    const before = ip("-n", world.client, "-4", "-o", "addr", "show", "dev", "mine0");
     const running = await serve("mine0");
-    expect(ip("-n", world.client, "-o", "addr", "show", "dev", "mine0")).toBe(before);
+    expect(ip("-n", world.client, "-4", "-o", "addr", "show", "dev", "mine0")).toBe(before);
     const { stdout } = await world.run(world.client, [
       node,
       fixture("downloads.js"),
@@ -94,7 +94,7 @@ describe("a device that was there", () => {
     ]);
     expect(stdout.trim()).toBe("4 right");
     await stop(running);
-    expect(ip("-n", world.client, "-o", "addr", "show", "dev", "mine0")).toBe(before);
+    expect(ip("-n", world.client, "-4", "-o", "addr", "show", "dev", "mine0")).toBe(before);
     ip("-n", world.client, "link", "del", "mine0");
   });
 
