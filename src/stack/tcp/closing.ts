@@ -22,7 +22,7 @@ export function close(c: Connection, reason: CloseReason): void {
  */
 export function conclude(c: Connection): void {
   const { context } = c;
-  c.closedDue = true;
+  c.ending = "closed";
   context.releaseSender(c);
   context.timers.clear(c.retransmitTimer);
   if (c.state === State.CLOSED) context.detach(c);
@@ -55,13 +55,24 @@ export function endTimeWait(c: Connection): void {
   c.context.detach(c);
 }
 
-/** The last event of a concluded connection, once nothing is left to be consumed. */
+/**
+ * The client's RST ends a connection: onClosed("reset") follows in endBatch, behind octets that came in order
+ * before it. The caller has touched the connection.
+ */
+export function reset(c: Connection): void {
+  c.ending = "reset";
+  c.context.releaseSender(c);
+  c.context.detach(c);
+}
+
+/** The last event of a connection that is over, if it is time; after FINs that is when all is consumed. */
 export function tellClosed(c: Connection): void {
-  const { handler } = c;
-  c.closedDue = false;
+  const { handler, ending } = c;
+  if (ending === null || (ending === "closed" && c.readableOctets > 0)) return;
+  c.ending = null;
   c.handler = null;
   if (c.index < 0) c.context.release(c);
-  handler?.onClosed("closed");
+  handler?.onClosed(ending);
 }
 
 /**

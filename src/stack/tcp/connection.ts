@@ -5,7 +5,7 @@
  * fields and mark the flow dirty: packets leave in flush, events in endBatch.
  */
 
-import type { RefuseReason, TcpConnection, TcpHandler } from "../ports.ts";
+import type { CloseReason, RefuseReason, TcpConnection, TcpHandler } from "../ports.ts";
 import { Timer, type TimerHandler } from "../timer-wheel.ts";
 import type { Endpoint } from "../wire/address.ts";
 import { pseudoHeaderSum } from "../wire/checksum.ts";
@@ -160,8 +160,8 @@ export class Connection implements TcpConnection, TimerHandler {
   rstDue = false;
   /** RST once everything is acknowledged: `resetWhenDrained`. */
   isDraining = false;
-  /** Both FINs have passed; onClosed waits until everything is consumed. */
-  closedDue = false;
+  /** Over as far as the wire goes: what onClosed will say, after FINs once everything is consumed. */
+  ending: CloseReason | null = null;
   /** `forget` was called: a tombstone. */
   isForgotten = false;
   /** Of a pending open: its row in the quotes, its source, and when its first SYN came, ms as int32. */
@@ -267,13 +267,13 @@ export class Connection implements TcpConnection, TimerHandler {
 
   abort(): void {
     if (this.rstDue) return;
-    if (this.closedDue) this.#leave();
+    if (this.ending !== null) this.#leave();
     else if (this.state !== State.CLOSED) this.#reset();
   }
 
   resetWhenDrained(): void {
     if (this.rstDue || this.isDraining) return;
-    if (this.closedDue || this.state === State.CLOSED || this.state === State.PENDING) {
+    if (this.ending !== null || this.state === State.CLOSED || this.state === State.PENDING) {
       this.abort();
       return;
     }
@@ -288,7 +288,7 @@ export class Connection implements TcpConnection, TimerHandler {
   /** Both FINs have passed: an RST has nothing left to reset. The octets that wait are dropped. */
   #leave(): void {
     this.handler = null;
-    this.closedDue = false;
+    this.ending = null;
     receiveBuffer.clear(this);
     if (this.index < 0) this.context.release(this);
   }

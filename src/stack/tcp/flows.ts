@@ -304,7 +304,7 @@ export class TcpFlows implements TimerHandler {
 
 /** The events of one connection, in the order of what happened to it. Handlers may call any mutator. */
 function deliver(c: Connection): void {
-  if (c.hasNews && c.state !== State.CLOSED) {
+  if (c.hasNews) {
     c.hasNews = false;
     c.handler?.onReadable();
   }
@@ -315,7 +315,7 @@ function deliver(c: Connection): void {
     c.wantsWritable = false;
     c.handler?.onWritable();
   }
-  if (c.closedDue && c.readableOctets === 0) tellClosed(c);
+  tellClosed(c);
   if (c.state !== State.CLOSED && !c.rstDue) decideAck(c);
 }
 
@@ -333,7 +333,7 @@ function takeFin(c: Connection): void {
 /** One ACK per flow and batch: now, with the next segment, or within 40 ms (RFC 5681 §4.2). */
 function decideAck(c: Connection): void {
   const waiting = (c.rcvNxt - c.rcvAcked) | 0;
-  if (c.ackNow || (waiting > 0 && (c.quickAcks > 0 || waiting >= 2 * c.rcvMss))) {
+  if (c.ackNow || waiting >= 2 * c.rcvMss) {
     c.ackNow = false;
     c.ackDue = true;
     c.markDirty();

@@ -8,7 +8,7 @@
 
 import type { TcpSegment } from "../wire/tcp.ts";
 import { ACK, FIN, RST, SYN } from "../wire/tcp.ts";
-import { beginTimeWait, close, conclude, restartTimeWait } from "./closing.ts";
+import { beginTimeWait, conclude, reset, restartTimeWait } from "./closing.ts";
 import { Cubic } from "./congestion.ts";
 import type { Connection } from "./connection.ts";
 import * as reassembly from "./reassembly.ts";
@@ -112,7 +112,7 @@ function checkReset(c: Connection, s: TcpSegment): void {
   c.context.stats.tcpResetsIn++;
   // Deviation from RFC 1337: on a TUN no old duplicate wanders, and a client that resets will use the port again.
   if (c.state === State.TIME_WAIT && c.handler !== null) c.context.detach(c);
-  else close(c, "reset");
+  else reset(c);
 }
 
 /** An ACK that asks the sender of something doubtful whether it meant it; ten per five seconds (RFC 5961 §7). */
@@ -151,7 +151,8 @@ function establish(c: Connection, s: TcpSegment): boolean {
   c.sndWnd = s.window << c.sndScale;
   c.sndWl1 = s.seq;
   c.sndWl2 = s.ack;
-  c.maxSndWnd = c.sndWnd;
+  // The window of the SYN counts among those seen, as it was a window (never scaled).
+  if (c.sndWnd > c.maxSndWnd) c.maxSndWnd = c.sndWnd;
   c.timeouts = 0;
   context.timers.clear(c.retransmitTimer);
   context.stats.tcpEstablished++;
@@ -268,7 +269,10 @@ function takeOctets(c: Connection, s: TcpSegment, length: number): void {
   }
   const size = s.gsoSize > 0 && s.gsoSize < length ? s.gsoSize : length;
   if (size > c.rcvMss) c.rcvMss = Math.min(size, MAX_RCV_MSS);
-  if (c.quickAcks > 0) c.quickAcks = Math.max(0, c.quickAcks - Math.ceil(length / size));
+  if (c.quickAcks > 0) {
+    c.quickAcks = Math.max(0, c.quickAcks - Math.ceil(length / size));
+    c.ackNow = true;
+  }
   let offset = (s.seq - c.rcvNxt) | 0;
   let start = s.payloadStart;
   let end = s.payloadEnd;
@@ -297,7 +301,7 @@ function takeOctets(c: Connection, s: TcpSegment, length: number): void {
   stats.tcpOutOfOrder++;
   reassembly.insert(c, seqAdd(c.rcvNxt, offset), start, end - start);
   // Without SACK the client counts duplicates: one per segment, as far as they are worth something.
-  if (!c.sackOk && c.ackNow && c.duplicatesDue < MAX_DUPLICATES) c.duplicatesDue++;
+  if (!c.sackOk && c.duplicatesDue < MAX_DUPLICATES) c.duplicatesDue++;
   c.ackNow = true;
 }
 
@@ -318,8 +322,8 @@ const MAX_RTT = 600_000;
 /** RFC 5961 §7. */
 const MAX_CHALLENGES = 10;
 const CHALLENGE_PERIOD = 5000;
-/** Beyond the first of a batch: three in all start fast retransmit. */
-const MAX_DUPLICATES = 3;
+/** Per batch: three start fast retransmit, one more is an ACK that precedes them. */
+const MAX_DUPLICATES = 4;
 /** An answered probe waits no longer than 2⁸ RTOs for the next, at most a minute. */
 const MAX_PROBE_BACKOFF = 8;
 /** What a device can carry. */

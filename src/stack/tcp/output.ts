@@ -70,6 +70,7 @@ export function output(c: Connection, sink: PacketSink): Output {
   }
   if (c.ackDue) {
     if (!segment(c, sink, c.sndNxt, 0, 0)) return Output.FULL;
+    if (c.duplicatesDue > 0) c.duplicatesDue--;
   }
   while (c.duplicatesDue > 0) {
     if (!segment(c, sink, c.sndNxt, 0, 0)) return Output.FULL;

@@ -74,12 +74,12 @@ export function consume(c: Connection, octets: number): void {
     c.ackDue = true;
     c.markDirty();
   }
-  if (c.closedDue && c.readableOctets === 0) context.touchSoon(c);
+  if (c.ending !== null && c.readableOctets === 0) context.touchSoon(c);
 }
 
-/** What may be offered from RCV.NXT on, regardless of what was offered before. */
+/** What may be offered from RCV.NXT on, regardless of what was offered before: as much as the field can say. */
 export function receiveSpace(c: Connection): number {
-  return Math.max(0, c.rcvLimit - c.readableOctets);
+  return (Math.max(0, c.rcvLimit - c.readableOctets) >> c.rcvScale) << c.rcvScale;
 }
 
 /**

@@ -118,9 +118,9 @@ export function write(c: Connection, bytes: Uint8Array, start: number, end: numb
   return at - start;
 }
 
-/** Room for so many octets that a relay that was refused should be told. */
+/** Room for so many octets (never a sliver) that a relay that was refused should be told. */
 export function hasRoomAgain(c: Connection): boolean {
-  return sendRoom(c) >= sendLimit(c) >> 1;
+  return sendRoom(c) >= sendLimit(c) >> 3;
 }
 
 /** Octets committed and not sent. */
