@@ -99,10 +99,10 @@ describe.skipIf(lacks("curl", "danted"))("through Dante", () => {
   test("an unreachable network and an unreachable host are told apart", async () => {
     // No route at the proxy's machine is REP 03; a host that does not answer ARP is REP 04.
     const network = await world.exec(["-p", proxy], ["curl", "-sSv", "http://192.0.2.1/"]);
-    expect(network).toMatchObject({ status: 7 });
+    expect(network, network.stderr).toMatchObject({ status: 7 });
     expect(network.stderr).toContain("Network is unreachable");
     const host = await world.exec(["-p", proxy], ["curl", "-sSv", "http://10.77.0.99/"]);
-    expect(host).toMatchObject({ status: 7 });
+    expect(host, host.stderr).toMatchObject({ status: 7 });
     expect(host.stderr).toContain("No route to host");
   });
 

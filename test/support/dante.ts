@@ -24,7 +24,9 @@ socks pass { from: ::/0 to: ::/0 protocol: tcp udp }
 socks pass { from: 0/0 to: ::/0 protocol: tcp udp }
 `,
   );
-  world.start(world.server, ["danted", "-f", file]);
-  await world.bound(world.server, port);
+  const dante = world.start(world.server, ["danted", "-f", file]);
+  await world.bound(world.server, port).catch((cause) => {
+    throw new Error(`Dante does not listen: ${dante.stdout}${dante.stderr}`, { cause });
+  });
   return `socks5://${SERVER_IPV4}:${port}`;
 }

@@ -62,6 +62,8 @@ export class World {
       );
       this.#address(this.client, "c0", 1);
       this.#address(this.server, "s0", 2);
+      // A server that looks at its interfaces at start must find them running.
+      for (let i = 0; i < 100 && !this.#isRunning(); i++) spawnSync("sleep", ["0.02"]);
     } catch (error) {
       this.close();
       throw error;
@@ -74,6 +76,10 @@ export class World {
     ip("-n", namespace, "addr", "add", `10.77.0.${host}/24`, "dev", device);
     ip("-n", namespace, "addr", "add", `fd00:77::${host}/64`, "dev", device, "nodad");
     ip("-n", namespace, "link", "set", device, "up");
+  }
+
+  #isRunning(): boolean {
+    return ip("-n", this.server, "-o", "link", "show", "dev", "s0").includes("state UP");
   }
 
   /** Starts a program that stays until `close`; its output is in `child.output`. */
