@@ -30,7 +30,7 @@ const missing = PROGRAMS.filter(([program]) => !inPath(program));
 const noE2e = whyNoE2e();
 
 if (args.length === 0 && only === undefined) {
-  step("lint", "npx", ["biome", "ci", "."]);
+  step("lint", "npx", ["biome", "check", "--colors=off", "."]);
   step("types", "npx", ["tsc", "-b"]);
   step("types of tests", "npx", ["tsc", "-p", "test/tsconfig.json"]);
 }

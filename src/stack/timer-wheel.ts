@@ -104,10 +104,12 @@ export class TimerWheel implements Timers {
    * ticks. Handlers may set and clear any timer; what they set to now or earlier waits for the next call.
    */
   advance(now: number): void {
+    // A timer that was due and then moved waits for its tick, as it would have without the detour.
+    const before = this.#now;
     if (now > this.#now) this.#now = now;
     const target = Math.floor(this.#now / TICK);
     moveAll(this.#due, this.#expiring);
-    this.#expire(this.#now);
+    this.#expire(before);
     while (this.#earliest <= target) {
       const tick = this.#earliest;
       this.#tick = tick;

@@ -146,3 +146,15 @@ test("a handler that throws loses no other timer", () => {
   wheel.advance(10);
   expect(log).toEqual(["bad@10", "good@10"]);
 });
+
+test("a timer that was due and then moved expires at its new tick", () => {
+  const expired: number[] = [];
+  const wheel = new TimerWheel(0);
+  const timer = new Timer({ onTimer: () => expired.push(wheel.now()) });
+  wheel.set(timer, 0);
+  wheel.set(timer, 11);
+  wheel.advance(11);
+  expect(expired).toEqual([]);
+  wheel.advance(20);
+  expect(expired).toEqual([20]);
+});
