@@ -24,10 +24,10 @@ import {
   splitPages,
 } from "./memory.ts";
 import { type Addon, addon } from "./native/binding.ts";
-import { DirectUpstream } from "./relay/direct-upstream.ts";
 import { Relay } from "./relay/relay.ts";
 import { randomCredentials } from "./socks/credentials.ts";
 import { DIAL_DEADLINE } from "./socks/environment.ts";
+import { LoopbackUpstream } from "./socks/loopback-upstream.ts";
 import type { Refusal } from "./socks/ports.ts";
 import { parseProxyUrl } from "./socks/proxy-url.ts";
 import { SocksServer } from "./socks/server.ts";
@@ -141,7 +141,7 @@ export class Session {
     const relay = new Relay(
       {
         upstream: this.upstream,
-        direct: this.#addon === null ? null : new DirectUpstream(this.#addon, loop),
+        direct: this.#addon === null ? null : new LoopbackUpstream(this.#addon, loop),
         dns: {
           mode: options.dns,
           server: this.#resolver(),

@@ -7,13 +7,13 @@
 
 import { type Addon, Epoll } from "../native/binding.ts";
 import type { Poller, PollHandler } from "../native/poller.ts";
-import type { DirectStream, StreamHandler } from "../socks/ports.ts";
 import { Timer, type TimerHandler, type Timers } from "../stack/timer-wheel.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
-import { errnoRefusal } from "./errno-refusal.ts";
+import { loopbackRefusal } from "./loopback-refusal.ts";
+import type { DirectStream, StreamHandler } from "./ports.ts";
 
 /** What a stream needs of its worker. */
-export interface DirectEnvironment {
+export interface LoopbackEnvironment {
   readonly addon: Addon;
   readonly poller: Poller;
   readonly timers: Timers;
@@ -29,7 +29,7 @@ const CLOSED = 2;
 
 export class LoopbackStream implements DirectStream, PollHandler, TimerHandler {
   readonly shape = "direct";
-  readonly #environment: DirectEnvironment;
+  readonly #environment: LoopbackEnvironment;
   readonly #handler: StreamHandler;
   readonly #failure: Timer = new Timer(this);
   #fd: number;
@@ -38,7 +38,7 @@ export class LoopbackStream implements DirectStream, PollHandler, TimerHandler {
   #paused = false;
   #blocked = false;
 
-  constructor(environment: DirectEnvironment, endpoint: Endpoint, handler: StreamHandler) {
+  constructor(environment: LoopbackEnvironment, endpoint: Endpoint, handler: StreamHandler) {
     this.#environment = environment;
     this.#handler = handler;
     const { w0, w1, w2, w3, port } = endpoint;
@@ -97,7 +97,7 @@ export class LoopbackStream implements DirectStream, PollHandler, TimerHandler {
   onTimer(): void {
     if (this.#state === CLOSED) return;
     this.#state = CLOSED;
-    this.#handler.onRefused(errnoRefusal(-this.#fd));
+    this.#handler.onRefused(loopbackRefusal(-this.#fd));
   }
 
   onPoll(bits: number): void {
@@ -120,7 +120,7 @@ export class LoopbackStream implements DirectStream, PollHandler, TimerHandler {
     const errno = addon.socketError(this.#fd);
     if (errno !== 0) {
       this.close();
-      this.#handler.onRefused(errnoRefusal(errno));
+      this.#handler.onRefused(loopbackRefusal(errno));
       return;
     }
     this.#state = OPEN;

@@ -3,6 +3,9 @@
 import type { MemoryLayout } from "../memory.ts";
 import type { Addon } from "../native/binding.ts";
 import type { Poller } from "../native/poller.ts";
+import type { Timers } from "../stack/timer-wheel.ts";
+import { LoopbackAssociation } from "./loopback-association.ts";
+import { type LoopbackEnvironment, LoopbackStream } from "./loopback-stream.ts";
 import type {
   Association,
   AssociationHandler,
@@ -10,25 +13,22 @@ import type {
   Stream,
   StreamHandler,
   Upstream,
-} from "../socks/ports.ts";
-import type { Timers } from "../stack/timer-wheel.ts";
-import { LoopbackAssociation } from "./direct-association.ts";
-import { type DirectEnvironment, LoopbackStream } from "./direct-stream.ts";
+} from "./ports.ts";
 
 /** The worker; a loop is one. */
-export interface DirectWorker {
+export interface LoopbackWorker {
   readonly poller: Poller | null;
   readonly memory: MemoryLayout;
   readonly timers: Timers;
 }
 
-export class DirectUpstream implements Upstream {
+export class LoopbackUpstream implements Upstream {
   readonly label = "host loopback";
-  readonly #environment: DirectEnvironment;
+  readonly #environment: LoopbackEnvironment;
   readonly #memory: MemoryLayout;
 
   /** @throws Error when the worker has no poller. */
-  constructor(addon: Addon, worker: DirectWorker) {
+  constructor(addon: Addon, worker: LoopbackWorker) {
     if (worker.poller === null) throw new Error("a direct upstream needs a poller");
     this.#environment = { addon, poller: worker.poller, timers: worker.timers };
     this.#memory = worker.memory;

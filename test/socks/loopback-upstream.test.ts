@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { type MemoryLayout, mapMemory } from "../../src/memory.ts";
 import { addon } from "../../src/native/binding.ts";
 import { Poller } from "../../src/native/poller.ts";
-import { DirectUpstream } from "../../src/relay/direct-upstream.ts";
+import { LoopbackUpstream } from "../../src/socks/loopback-upstream.ts";
 import type {
   AssociationHandler,
   DirectStream,
@@ -25,11 +25,11 @@ const poller = new Poller(addon());
 /** Wake-ups of the poll. */
 let wakeUps = 0;
 let memory: MemoryLayout;
-let upstream: DirectUpstream;
+let upstream: LoopbackUpstream;
 
 beforeAll(() => {
   memory = mapMemory(addon());
-  upstream = new DirectUpstream(addon(), { poller, memory, timers });
+  upstream = new LoopbackUpstream(addon(), { poller, memory, timers });
   poller.start(
     () => wakeUps++,
     () => memory.datagrams.clear(),

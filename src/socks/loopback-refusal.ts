@@ -3,10 +3,10 @@
 import { constants } from "node:os";
 import { getSystemErrorName } from "node:util";
 import { TunnelError } from "../errors.ts";
-import type { Refusal } from "../socks/ports.ts";
+import type { Refusal } from "./ports.ts";
 
 /** What a proxy would have said. */
-export function errnoRefusal(errno: number): Refusal {
+export function loopbackRefusal(errno: number): Refusal {
   const name = getSystemErrorName(-errno);
   const error = new TunnelError(
     "ERR_PROXY_UNREACHABLE",

@@ -6,11 +6,11 @@
 import type { Arena, MemoryLayout } from "../memory.ts";
 import { DGRAM_RX_ROW, DGRAM_TX_ROW, Epoll } from "../native/binding.ts";
 import type { PollHandler } from "../native/poller.ts";
-import type { Association, AssociationHandler, Destination } from "../socks/ports.ts";
 import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
 import { Endpoint } from "../stack/wire/address.ts";
-import type { DirectEnvironment } from "./direct-stream.ts";
-import { errnoRefusal } from "./errno-refusal.ts";
+import { loopbackRefusal } from "./loopback-refusal.ts";
+import type { LoopbackEnvironment } from "./loopback-stream.ts";
+import type { Association, AssociationHandler, Destination } from "./ports.ts";
 
 /** Datagrams of one system call. */
 const MAX_DATAGRAMS = 64;
@@ -18,13 +18,13 @@ const MAX_DATAGRAMS = 64;
 const MIN_ROOM = 65_536;
 
 export class LoopbackAssociation implements Association, TimerHandler {
-  readonly #environment: DirectEnvironment;
+  readonly #environment: LoopbackEnvironment;
   readonly #handler: AssociationHandler;
   readonly #opening: Timer = new Timer(this);
   readonly #sockets: [LoopbackSocket, LoopbackSocket];
   #closed = false;
 
-  constructor(environment: DirectEnvironment, memory: MemoryLayout, handler: AssociationHandler) {
+  constructor(environment: LoopbackEnvironment, memory: MemoryLayout, handler: AssociationHandler) {
     this.#environment = environment;
     this.#handler = handler;
     this.#sockets = [
@@ -56,14 +56,14 @@ export class LoopbackAssociation implements Association, TimerHandler {
     if (errno === 0) this.#handler.onOpen();
     else if (!this.#closed) {
       this.close();
-      this.#handler.onRefused(errnoRefusal(-errno));
+      this.#handler.onRefused(loopbackRefusal(-errno));
     }
   }
 }
 
 /** One socket, with the rows of its system calls. */
 class LoopbackSocket implements PollHandler {
-  readonly #environment: DirectEnvironment;
+  readonly #environment: LoopbackEnvironment;
   readonly #memory: MemoryLayout;
   readonly #handler: AssociationHandler;
   readonly #address: Int32Array;
@@ -75,7 +75,7 @@ class LoopbackSocket implements PollHandler {
   #pollId = -1;
 
   constructor(
-    environment: DirectEnvironment,
+    environment: LoopbackEnvironment,
     memory: MemoryLayout,
     handler: AssociationHandler,
     address: Int32Array,
