@@ -1,4 +1,6 @@
 #!/usr/bin/env node
 import { main } from "../dist/cli/main.js";
 
-process.exit(await main(process.argv.slice(2)));
+process.exitCode = await main(process.argv.slice(2));
+// The loop has nothing left and ends by itself; should something cling to it, not for long.
+setTimeout(() => process.exit(), 250).unref();

@@ -5,6 +5,8 @@
  * device name chosen by the kernel. The stack above it is the same.
  */
 
+import { createSocket } from "node:dgram";
+import { RESOLVER_IPV4 } from "../addresses.ts";
 import { TunnelError } from "../errors.ts";
 import type { MemoryLayout } from "../memory.ts";
 import { RX_ROW, TX_HEAD } from "../native/binding.ts";
@@ -35,6 +37,25 @@ export interface Tuntap2Settings {
   readonly ipv4: string;
   readonly ipv6: string;
 }
+
+/** What members of the family call their class. */
+interface Tuntap2Exports {
+  readonly LinuxTun?: new () => Tuntap2;
+  readonly Tun?: new () => Tuntap2;
+}
+
+/**
+ * The binding's read blocks a thread of Node's pool until a packet comes, and Node waits for that thread when it
+ * ends: a datagram to a reserved address of the device is the packet.
+ */
+function wakeReader(): void {
+  const socket = createSocket("udp4");
+  socket.on("error", () => {});
+  socket.send("", DISCARD_PORT, RESOLVER_IPV4, () => socket.close());
+}
+
+/** RFC 863. */
+const DISCARD_PORT = 9;
 
 /** Octets the binding's stream may hold for the device; beyond it packets are dropped and counted. */
 const MAX_QUEUED = 4 << 20;
@@ -99,6 +120,7 @@ export class Tuntap2Tun implements TunDevice {
     if (!this.#open) return;
     this.#open = false;
     this.#tun.release();
+    wakeReader();
   }
 
   /** The stream keeps a packet until the thread pool has written it, hence the copy. */
@@ -129,21 +151,22 @@ export async function openTuntap2(
   memory: MemoryLayout,
   settings: Tuntap2Settings,
 ): Promise<Tuntap2Tun> {
-  let binding: { Tun?: new () => Tuntap2; default?: { Tun?: new () => Tuntap2 } };
+  let binding: Tuntap2Exports & { readonly default?: Tuntap2Exports };
   try {
     binding = await import(TUNTAP2_PACKAGE);
   } catch (cause) {
     throw new TunnelError(
       "ERR_ADDON_MISSING",
-      `cannot load ${TUNTAP2_PACKAGE}: it is not installed; run \`npm install ${TUNTAP2_PACKAGE}\` or drop --binding tuntap2`,
+      `cannot load ${TUNTAP2_PACKAGE}: it is not installed or not built; run \`npm install ${TUNTAP2_PACKAGE}\` or drop --binding tuntap2`,
       { cause },
     );
   }
-  const Tun = binding.Tun ?? binding.default?.Tun;
+  const exports = { ...binding.default, ...binding };
+  const Tun = exports.LinuxTun ?? exports.Tun;
   if (Tun === undefined) {
     throw new TunnelError(
       "ERR_ADDON_MISSING",
-      `${TUNTAP2_PACKAGE} has no Tun class; install version 3`,
+      `${TUNTAP2_PACKAGE} has no class LinuxTun or Tun; install version 3`,
     );
   }
   try {
