@@ -23,6 +23,7 @@ export function close(c: Connection, reason: CloseReason): void {
 export function conclude(c: Connection): void {
   const { context } = c;
   c.ending = "closed";
+  c.isDraining = false;
   context.releaseSender(c);
   context.timers.clear(c.retransmitTimer);
   if (c.state === State.CLOSED) context.detach(c);
@@ -36,6 +37,8 @@ export function beginTimeWait(c: Connection): void {
     endTimeWait(context.timeWait.head as Connection);
     context.stats.tcpTimeWaitEvicted++;
   }
+  // It may wait for pages that it needs no more.
+  c.list?.remove(c);
   context.timeWait.push(c);
   restartTimeWait(c);
 }
@@ -61,6 +64,7 @@ export function endTimeWait(c: Connection): void {
  */
 export function reset(c: Connection): void {
   c.ending = "reset";
+  c.isDraining = false;
   c.context.releaseSender(c);
   c.context.detach(c);
 }

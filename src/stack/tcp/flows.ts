@@ -27,7 +27,7 @@ import {
   TcpSegment,
   TIMESTAMPS_LENGTH,
 } from "../wire/tcp.ts";
-import { beginTimeWait, close, conclude, tellClosed } from "./closing.ts";
+import { beginTimeWait, close, conclude, endTimeWait, tellClosed } from "./closing.ts";
 import { Connection } from "./connection.ts";
 import { TcpContext } from "./context.ts";
 import { segmentArrives } from "./input.ts";
@@ -225,7 +225,12 @@ export class TcpFlows implements TimerHandler {
       this.#stats.tcpPendingEvicted++;
       close(victim, "evicted");
     }
-    const index = table.insert(ip.src, ip.dst);
+    let index = table.insert(ip.src, ip.dst);
+    if (index < 0 && context.timeWait.head !== null) {
+      this.#stats.tcpTimeWaitEvicted++;
+      endTimeWait(context.timeWait.head);
+      index = table.insert(ip.src, ip.dst);
+    }
     if (index < 0) {
       this.#stats.tcpTableFull++;
       return;
@@ -289,7 +294,7 @@ export class TcpFlows implements TimerHandler {
   /** Tells connections that found no page that there may be some again. */
   #feed(): void {
     const { pages, starved, timers } = this.#context;
-    for (let left = starved.size; left > 0 && pages.held < pages.limit; left--) {
+    for (let left = starved.size; left > 0 && pages.inUse < pages.limit; left--) {
       const c = starved.head as Connection;
       starved.remove(c);
       if (c.wantsWritable) {

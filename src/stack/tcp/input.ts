@@ -61,12 +61,13 @@ function checkTimestamps(c: Connection, s: TcpSegment): boolean {
     return false;
   }
   const now = timers.now() | 0;
-  if (((s.tsVal - c.tsRecent) | 0) < 0 && ((now - c.tsRecentAge) | 0) < PAWS_IDLE) {
+  if (((s.tsVal - c.tsRecent) | 0) < 0 && (now - c.tsRecentAge) >>> 0 < PAWS_IDLE) {
     stats.tcpPaws++;
     challenge(c);
     return false;
   }
-  if (!seqAfter(s.seq, c.rcvAcked) && ((s.tsVal - c.tsRecent) | 0) >= 0) {
+  // The SYN-ACK echoes the first SYN, however often it came: Linux takes another echo for a loss.
+  if (!(s.flags & SYN) && !seqAfter(s.seq, c.rcvAcked) && ((s.tsVal - c.tsRecent) | 0) >= 0) {
     c.tsRecent = s.tsVal;
     c.tsRecentAge = now;
   }
@@ -182,10 +183,10 @@ function checkAck(c: Connection, s: TcpSegment, length: number): boolean {
     // RFC 5681 §2: what a duplicate is. With SACK it has to tell something (RFC 6675 §2).
     const isDuplicate = c.sackOk ? news > 0 : length === 0 && !opened && !(s.flags & FIN);
     if (isDuplicate && !c.isProbing) recovery.onDuplicate(c);
-    if (c.isProbing) answerProbe(c);
+    answerProbe(c);
     c.markDirty();
   } else if (opened) {
-    if (c.isProbing) answerProbe(c);
+    answerProbe(c);
     c.markDirty();
   }
   return true;
@@ -204,11 +205,17 @@ function updateWindow(c: Connection, s: TcpSegment): boolean {
   return changed;
 }
 
-/** The client answers while we probe: it lives, and perhaps its window has opened. */
+/**
+ * The client answers while its window is closed: it lives, and is not given up (RFC 1122 §4.2.2.17). When the
+ * window has opened probing ends.
+ */
 function answerProbe(c: Connection): void {
-  c.firstTimeoutAt = c.context.timers.now() | 0;
-  if (c.timeouts > MAX_PROBE_BACKOFF) c.timeouts = MAX_PROBE_BACKOFF;
-  if (c.sndWnd === 0) return;
+  if (c.sndWnd === 0) {
+    c.firstTimeoutAt = c.context.timers.now() | 0;
+    if (c.timeouts > MAX_PROBE_BACKOFF) c.timeouts = MAX_PROBE_BACKOFF;
+    return;
+  }
+  if (!c.isProbing) return;
   c.isProbing = false;
   c.probeDue = false;
   c.timeouts = 0;
