@@ -6,7 +6,15 @@
 //   npm test -- --only e2e -t word  one suite, or vitest's own filters
 
 import { spawnSync } from "node:child_process";
-import { accessSync, constants, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -35,6 +43,9 @@ if (args.length === 0 && only === undefined) {
   step("types of tests", "npx", ["tsc", "-p", "test/tsconfig.json"]);
 }
 if (only === undefined || only === "unit") suite("unit", 300_000);
+if (args.length === 0 && only === undefined) {
+  for (const name of readdirSync("examples")) step(`example ${name}`, "node", [`examples/${name}`]);
+}
 if (only === undefined || only === "e2e") {
   if (noE2e === null) {
     for (const [, name, what] of missing) report(`${name} is not installed: not run: ${what}`);

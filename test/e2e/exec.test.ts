@@ -20,6 +20,11 @@ beforeAll(async () => {
   world.start(world.server, [node, fixture("name-server.js"), SERVER_IPV4, "53"]);
   await world.bound(world.server, 8080);
   await world.bound(world.server, 53, "u");
+  if (!lacks("iperf3")) world.start(world.server, ["iperf3", "-s", "-B", SERVER_IPV4]);
+  if (!lacks("microsocks")) {
+    world.start(world.server, ["microsocks", "-i", SERVER_IPV4, "-p", "1086"]);
+    await world.bound(world.server, 1086);
+  }
 });
 
 afterAll(() => world.close());
@@ -150,6 +155,21 @@ describe.skipIf(lacks("curl", "sshd", "ssh"))("through ssh -D, which has no UDP"
     const [code, elapsed] = stdout.trim().split(" ");
     expect(code).toBe("ECONNREFUSED");
     expect(Number(elapsed)).toBeLessThan(1000);
+  });
+});
+
+describe.skipIf(lacks("iperf3", "microsocks"))("iperf3 through microsocks", () => {
+  test.each([
+    ["up", []],
+    ["down", ["-R"]],
+    ["both ways with 8 streams", ["--bidir", "-P", "4"]],
+  ])("%s runs to its end", async (_name, flags) => {
+    const proxy = `socks5://${SERVER_IPV4}:1086`;
+    const run = ["iperf3", "-J", "-t", "1", "-c", SERVER_IPV4, ...flags];
+    const { status, stdout } = await world.exec(["-p", proxy, "--dns", "off"], run);
+    expect(status, stdout).toBe(0);
+    const { end } = JSON.parse(stdout) as { end: { sum_received: { bytes: number } } };
+    expect(end.sum_received.bytes).toBeGreaterThan(1_000_000);
   });
 });
 
