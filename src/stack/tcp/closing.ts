@@ -43,7 +43,7 @@ export function beginTimeWait(c: Connection): void {
   restartTimeWait(c);
 }
 
-/** A segment that shows that the client's FIN was repeated restarts 2 MSL (RFC 9293 §3.10.7.4). */
+/** A segment that shows that the client still waits for our last ACK restarts 2 MSL (RFC 9293 §3.10.7.4). */
 export function restartTimeWait(c: Connection): void {
   const { timers } = c.context;
   timers.set(c.lifeTimer, timers.now() + TIME_WAIT);

@@ -92,9 +92,9 @@ function checkSequence(c: Connection, s: TcpSegment, length: number): boolean {
   }
   c.context.stats.tcpOutOfWindow++;
   if (s.flags & SYN) return true;
-  if (s.flags & FIN && c.state === State.TIME_WAIT) restartTimeWait(c);
   if (octets > 0) {
-    // A retransmission: its ACK was lost.
+    // A retransmission: its ACK was lost, and with it that of a FIN behind it.
+    if (c.state === State.TIME_WAIT) restartTimeWait(c);
     c.ackDue = true;
     c.markDirty();
   } else {
