@@ -14,8 +14,8 @@ import type { Query } from "./dns-query.ts";
 export interface DnsConnectionOwner {
   readonly memory: MemoryLayout;
   readonly timers: Timers;
-  /** A message [start, end) of `bytes`, valid during the call. */
-  received(connection: DnsConnection, bytes: Uint8Array, start: number, end: number): void;
+  /** A message [start, end) of `bytes`, valid during the call. True: it answered a query. */
+  received(connection: DnsConnection, bytes: Uint8Array, start: number, end: number): boolean;
   /** It ended; `refusal` when it never opened. `pending` are the queries without answer. Last call. */
   ended(connection: DnsConnection, refusal: Refusal | null): void;
 }
@@ -35,9 +35,9 @@ export class DnsConnection implements StreamHandler, TimerHandler {
   readonly server: Endpoint;
   /** Sent or to be sent, and not answered. */
   readonly pending: Set<Query> = new Set();
-  /** Messages received. */
-  messages = 0;
-  /** When the last one came, ms. */
+  /** Queries answered. */
+  answers = 0;
+  /** When the last message came, ms. */
   lastMessageAt = -1;
   readonly #owner: DnsConnectionOwner;
   readonly #stream: Stream;
@@ -214,9 +214,8 @@ export class DnsConnection implements StreamHandler, TimerHandler {
     while (this.#inputEnd - at >= 2 && !this.#closed) {
       const stop = at + 2 + (((input[at] as number) << 8) | (input[at + 1] as number));
       if (stop > this.#inputEnd) break;
-      this.messages++;
       this.lastMessageAt = this.#owner.timers.now();
-      this.#owner.received(this, input, at + 2, stop);
+      if (this.#owner.received(this, input, at + 2, stop)) this.answers++;
       at = stop;
     }
     input.copyWithin(0, at, this.#inputEnd);

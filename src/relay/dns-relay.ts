@@ -79,6 +79,8 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
   /** An answer has come over UDP. */
   #proven = false;
   #lastAnswerAt = -1;
+  /** When the association was opened, ms. */
+  #openedAt = -1;
   #tcpUntil = 0;
 
   constructor(
@@ -149,6 +151,7 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
 
   onOpen(): void {
     this.#open = true;
+    this.#openedAt = this.#context.timers.now();
     for (const query of this.#queries.values()) {
       if (query.connection === null) this.#sendDatagram(query);
     }
@@ -192,11 +195,11 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
 
   // ---- from the connections -----------------------------------------------------------------------
 
-  received(connection: DnsConnection, bytes: Uint8Array, start: number, end: number): void {
+  received(connection: DnsConnection, bytes: Uint8Array, start: number, end: number): boolean {
     const query = this.#match(bytes, start, end, connection);
     if (query === null) {
       this.#context.stats.dnsUnmatched++;
-      return;
+      return false;
     }
     this.#queries.delete(query.id);
     connection.settle(query);
@@ -207,6 +210,7 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
       ? bytes.slice(start, end)
       : emptyAnswer(query.bytes, ((bytes[start + 3] as number) & 15) as Rcode, true);
     this.#answer(query, answer);
+    return true;
   }
 
   failed(query: Query): void {
@@ -300,6 +304,7 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
 
   #expireQueries(now: number): void {
     const dead: DnsConnection[] = [];
+    let isDeaf = false;
     for (const query of this.#queries.values()) {
       if (query.deadline > now) {
         this.#context.timers.set(this.#expire, query.deadline);
@@ -307,7 +312,7 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
       }
       const { connection } = query;
       if (connection === null) {
-        if (this.#lastAnswerAt < query.sentAt) this.#proven = false;
+        if (this.#lastAnswerAt <= query.sentAt) isDeaf = true;
       } else {
         connection.settle(query);
         // It took the query and said nothing since: it is dead, whatever its socket believes.
@@ -317,7 +322,22 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
       }
       this.failed(query);
     }
+    if (isDeaf) this.#replaceAssociation(now);
     for (const connection of dead) this.#tcp.replace(connection);
+  }
+
+  /**
+   * Nothing was answered since a query that has expired: whatever the control connection believes, the association may
+   * be gone. `auto` has it prove itself or moves to TCP; otherwise it is made anew, at most once in the life of a query.
+   */
+  #replaceAssociation(now: number): void {
+    this.#proven = false;
+    if (this.#options.mode === "auto" || !this.#open || now - this.#openedAt < PROBE_TIME) return;
+    this.#association?.close();
+    this.#association = null;
+    this.#open = false;
+    this.#dirty = false;
+    if (this.#queries.size > 0) this.#associate();
   }
 
   #evict(): void {

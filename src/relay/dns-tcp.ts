@@ -13,8 +13,8 @@ import { DnsConnection, type DnsConnectionOwner } from "./dns-connection.ts";
 import type { Query } from "./dns-query.ts";
 
 export interface DnsTcpOwner {
-  /** A message of `connection`: [start, end) of `bytes`, valid during the call. */
-  received(connection: DnsConnection, bytes: Uint8Array, start: number, end: number): void;
+  /** A message of `connection`: [start, end) of `bytes`, valid during the call. True: it answered a query. */
+  received(connection: DnsConnection, bytes: Uint8Array, start: number, end: number): boolean;
   /** There is no way to get an answer. */
   failed(query: Query): void;
 }
@@ -55,8 +55,8 @@ export class DnsTcp implements DnsConnectionOwner {
     this.#connections.length = 0;
   }
 
-  received(connection: DnsConnection, bytes: Uint8Array, start: number, end: number): void {
-    this.#owner.received(connection, bytes, start, end);
+  received(connection: DnsConnection, bytes: Uint8Array, start: number, end: number): boolean {
+    return this.#owner.received(connection, bytes, start, end);
   }
 
   ended(connection: DnsConnection, refusal: Refusal | null): void {
@@ -67,8 +67,8 @@ export class DnsTcp implements DnsConnectionOwner {
     }
     for (const query of connection.pending) {
       query.connection = null;
-      const again = refusal === null && (connection.messages > 0 || !query.retried);
-      if (connection.messages === 0) query.retried = true;
+      const again = refusal === null && (connection.answers > 0 || !query.retried);
+      if (connection.answers === 0) query.retried = true;
       if (again) this.send(query);
       else this.#owner.failed(query);
     }

@@ -123,6 +123,8 @@ export class Relay implements TcpRelayOwner {
 
   /** Ends every flow; clients and upstreams see resets. Idempotent. */
   close(): void {
+    // Else each flow that ends would start the dial of one that waits.
+    this.#context.dials.clear();
     for (const relay of this.#tcpRelays) relay.close();
     for (const relay of this.#udpRelays) relay.close();
     this.#dns?.close();

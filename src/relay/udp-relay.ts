@@ -84,16 +84,15 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
   onBatchEnd(): void {
     this.#proxy?.flush();
     this.#host?.flush();
-    if (this.#asked) {
-      this.#asked = false;
-      this.#routes.dns?.flush();
-    }
+    this.#flushQueries();
   }
 
   onClosed(): void {
     if (this.#ended) return;
     this.#ended = true;
     this.flow = null;
+    // A flow that gives way in the middle of a batch hears no end of it.
+    this.#flushQueries();
     this.#proxy?.close();
     this.#host?.close();
     this.#context.stats.udpFlows--;
@@ -138,6 +137,12 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
       dns.query(this, target, at, Math.min(at + step, end));
     }
     return true;
+  }
+
+  #flushQueries(): void {
+    if (!this.#asked) return;
+    this.#asked = false;
+    this.#routes.dns?.flush();
   }
 
   #path(upstream: UdpUpstream): UdpPath {

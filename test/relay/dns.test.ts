@@ -1,6 +1,7 @@
 import { decode, encode, type Packet, streamEncode } from "dns-packet";
 import { expect, test } from "vitest";
 import { MAX_QUERIES } from "../../src/relay/dns-relay.ts";
+import { buildUdp } from "../../src/testing/packet-builder.ts";
 import { RelayWorld } from "../support/relay-world.ts";
 import { reply, type ScriptedDirect, trouble } from "../support/scripted-upstream.ts";
 
@@ -242,6 +243,62 @@ test("udp: a lost association is made again and the queries are repeated", () =>
   expect(world.upstream.association.sent.length).toBe(1);
 });
 
+test("udp: an association that went deaf is made again when a lookup without answer ends", () => {
+  const world = new RelayWorld({ dnsMode: "udp" });
+  world.udp(OURS, 5000, query(5));
+  const deaf = world.upstream.association;
+  world.act(() => deaf.open());
+  world.act(() => deaf.deliver(REAL, answerTo(deaf.sent[0]!.payload)));
+  world.datagrams();
+  world.udp(OURS, 5000, query(6));
+  world.advance(4_000);
+  world.udp(OURS, 5000, query(7));
+  world.advance(4_100);
+  expect(messages(world)).toMatchObject([{ id: 6, rcode: "SERVFAIL" }]);
+  expect(deaf.state).toBe("closed");
+  expect(world.upstream.associations.length).toBe(2);
+  // The younger query goes through the new one.
+  const { association } = world.upstream;
+  world.act(() => association.open());
+  world.act(() => association.deliver(REAL, answerTo(association.sent[0]!.payload)));
+  expect(messages(world)).toMatchObject([{ id: 7, rcode: "NOERROR" }]);
+});
+
+test("udp: an association that answers others is kept although one lookup stays without answer", () => {
+  const world = new RelayWorld({ dnsMode: "udp" });
+  world.udp(OURS, 5000, query(5), query(6));
+  const { association } = world.upstream;
+  world.act(() => association.open());
+  world.advance(10);
+  world.act(() => association.deliver(REAL, answerTo(association.sent[0]!.payload)));
+  world.advance(9_000);
+  expect(messages(world)).toMatchObject([{ id: 5 }, { id: 6, rcode: "SERVFAIL" }]);
+  expect(association.state).toBe("open");
+});
+
+test("a query whose flow gives way in the same batch leaves with that batch", () => {
+  const world = new RelayWorld({ driver: { stack: { maxUdpFlows: 1 } } });
+  world.udp(OURS, 5000, query(5));
+  const { association } = world.upstream;
+  world.act(() => association.open());
+  for (const sourcePort of [5001, 5002]) {
+    const payload = query(sourcePort);
+    const [source, destination] = ["10.0.0.2", "198.18.0.3"];
+    world.inject(buildUdp({ source, destination, sourcePort, destinationPort: 53, payload }));
+  }
+  world.inject(
+    buildUdp({
+      source: "10.0.0.2",
+      destination: "192.0.2.9",
+      sourcePort: 5003,
+      destinationPort: 9,
+      payload: Uint8Array.of(1),
+    }),
+  );
+  world.settle();
+  expect(association.sent.length).toBe(3);
+});
+
 test("off: lookups are refused", () => {
   const world = new RelayWorld({ dnsMode: "off" });
   world.udp(OURS, 5000, query(5));
@@ -335,6 +392,19 @@ test("tcp: a server that closes after each answer gets every query in the end", 
   }
   expect(messages(world).map(({ id }) => id)).toEqual([5, 6, 7, 8]);
   expect(world.upstream.streams.length).toBe(4);
+});
+
+test("tcp: a server that closes after an answer to nobody is not dialled for ever", () => {
+  const world = tcpWorld();
+  const nonsense = streamEncode(decode(answerTo(query(1, "else.example"))));
+  for (let round = 0; round < 10 && direct(world).state === "open"; round++) {
+    world.act(() => direct(world).deliver(nonsense));
+    world.act(() => direct(world).end());
+    const { stream } = world.upstream;
+    if (stream.state === "dialing") world.act(() => stream.open());
+  }
+  expect(world.upstream.streams.length).toBe(2);
+  expect(messages(world)).toMatchObject([{ id: 5, rcode: "SERVFAIL" }]);
 });
 
 test.each([reply(5), trouble("unreachable"), trouble("timeout")])(

@@ -349,3 +349,12 @@ test("closing the relay resets every flow, pending or open", () => {
   expect(world.upstream.streams.map(({ state }) => state)).toEqual(["reset", "closed"]);
   expect(world.relay.stats.tcpFlows).toBe(0);
 });
+
+test("closing the relay starts none of the dials that wait", () => {
+  const world = new RelayWorld({ driver: { stack: { maxPendingPerSource: 1024 } } });
+  for (let port = 30_000; port < 30_260; port++) world.tcp(TARGET, port).syn();
+  expect(world.upstream.streams.length).toBe(256);
+  world.act(() => world.relay.close());
+  expect(world.upstream.streams.length).toBe(256);
+  expect(world.relay.stats.tcpFlows).toBe(0);
+});
