@@ -50,11 +50,11 @@ export function udpAnswer(refusal: Refusal): UdpAnswer {
 }
 
 /**
- * True when the refusal says that this upstream has no UDP at all: command or address type not supported, or
- * (OpenSSH) the connection closed without a reply.
+ * True when the refusal says that this upstream has no UDP at all: command or address type not supported, which is
+ * also how src/socks reports a connection that closed on the request (OpenSSH). A proxy that spoke nonsense before
+ * may be one that is just being restarted.
  */
 export function lacksUdp(refusal: Refusal): boolean {
-  if (refusal.kind === "protocol") return true;
   return (
     refusal.kind === "reply" &&
     (refusal.reply === Reply.COMMAND_NOT_SUPPORTED ||

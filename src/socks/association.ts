@@ -19,6 +19,7 @@ import type { LayeredSocksStream } from "./layered-stream.ts";
 import {
   AddressType,
   MAX_UDP_HEADER,
+  Reply,
   readUdpHeader,
   udpFragment,
   writeUdpHeader,
@@ -132,7 +133,8 @@ export class SocksAssociation
     const { timers, log } = this.#proxy.environment;
     timers.clear(this.#timer);
     if (this.#relay.port === 0) {
-      this.#refuse(this.#refusal("it gives port 0 for its UDP relay; enable UDP on it"));
+      const why = "it gives port 0 for its UDP relay; enable UDP on it";
+      this.#refuse(new SocksRefusal("reply", this.#proxy.label, why, Reply.COMMAND_NOT_SUPPORTED));
       return;
     }
     const bound = log.debug && formatEndpoint(this.#relay);

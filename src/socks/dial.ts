@@ -25,7 +25,9 @@ export class Dial implements TimerHandler {
   refusal: Refusal | null = null;
   /** When the whole dial must be over, ms. */
   deadline = 0;
-  /** Addresses of the proxy tried before this one. */
+  /** The proxy's addresses when the dial began: a look-up meanwhile changes nothing for it. */
+  addresses: readonly Endpoint[] = NONE;
+  /** Addresses tried before this one. */
   tried = 0;
   /** Index of the address that is being tried. */
   index = 0;
@@ -48,8 +50,14 @@ export class Dial implements TimerHandler {
     this.sent = 0;
   }
 
+  /** The address that is being tried. */
+  get server(): Endpoint {
+    return this.addresses[this.index] as Endpoint;
+  }
+
   /** Starts the handshake on a connection to `server`. */
-  begin(label: string, credentials: Parameters<Handshake["begin"]>[1], server: Endpoint): void {
+  begin(label: string, credentials: Parameters<Handshake["begin"]>[1]): void {
+    const { server } = this;
     // RFC 1928 §4 lets a client that does not know its source send zeros; Dante takes the family of the relay from
     // them, so they must be of the control connection's.
     if (this.#command === Command.UDP_ASSOCIATE) {
@@ -63,6 +71,7 @@ export class Dial implements TimerHandler {
   forget(): void {
     this.#owner = null;
     this.#name = null;
+    this.addresses = NONE;
     this.refusal = null;
   }
 
@@ -70,6 +79,8 @@ export class Dial implements TimerHandler {
     this.#owner?.onDialTimer(this);
   }
 }
+
+const NONE: readonly Endpoint[] = [];
 
 export class DialPool {
   readonly #kept: Dial[] = [];

@@ -76,7 +76,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
 
   /** Until onOpen has returned: the proxy's address. */
   get server(): Endpoint | null {
-    return this.#dial === null ? null : this.#proxy.address(this.#dial.index);
+    return this.#dial === null ? null : this.#dial.server;
   }
 
   /** Has the kernel ask after `idle` seconds of silence whether the proxy is there; three times without answer: reset. */
@@ -88,9 +88,9 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
   #attempt(dial: Dial): Refusal | null {
     const proxy = this.#proxy;
     const { mark, device } = proxy.environment;
-    if (proxy.count === 0) return proxy.unresolved();
+    if (dial.addresses.length === 0) return proxy.unresolved();
     for (;;) {
-      const { w0, w1, w2, w3, port } = proxy.address(dial.index);
+      const { w0, w1, w2, w3, port } = dial.server;
       proxy.words[0] = w0;
       proxy.words[1] = w1;
       proxy.words[2] = w2;
@@ -103,7 +103,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
         result = this.#poller.add(this.#fd, this, Epoll.OUT);
         if (result >= 0) {
           this.#id = result;
-          proxy.setDeadline(dial, proxy.count + 1);
+          proxy.setDeadline(dial, dial.addresses.length + 1);
           return null;
         }
         this.#drop();
@@ -146,7 +146,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
       }
       this.#connected = true;
       proxy.reached(dial);
-      dial.begin(proxy.label, proxy.credentials, proxy.address(dial.index));
+      dial.begin(proxy.label, proxy.credentials);
       proxy.setDeadline(dial, 2);
     }
     const progress = this.#drive(dial);

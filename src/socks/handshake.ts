@@ -165,7 +165,8 @@ export class Handshake {
     if (this.#step === Step.REPLY && this.#command === Command.CONNECT) {
       this.#refuse("reply", "it closed the connection instead of a reply", Reply.GENERAL_FAILURE);
     } else if (this.#step === Step.REPLY) {
-      this.#refuse("protocol", "it closed the connection instead of a reply; does it do UDP?");
+      const why = "it closed the connection instead of a reply; does it do UDP?";
+      this.#refuse("reply", why, Reply.COMMAND_NOT_SUPPORTED);
     } else if (this.#step === Step.STATUS) {
       this.#refuse(
         "auth",

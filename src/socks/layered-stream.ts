@@ -48,7 +48,7 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
     this.#transport = transport;
     this.#handler = handler;
     this.#dial = proxy.takeDial(this, command, destination);
-    if (proxy.count === 0) {
+    if (this.#dial.addresses.length === 0) {
       this.#dial.refusal = proxy.unresolved();
       proxy.environment.timers.set(this.#dial.timer, proxy.environment.timers.now());
     } else {
@@ -65,7 +65,7 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
 
   /** Until onOpen has returned: the proxy's address. */
   get server(): Endpoint | null {
-    return this.#dial === null ? null : this.#proxy.address(this.#dial.index);
+    return this.#dial === null ? null : this.#dial.server;
   }
 
   /** Has the kernel ask after `idle` seconds of silence whether the proxy is there. */
@@ -75,9 +75,9 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
 
   #attempt(dial: Dial): void {
     const proxy = this.#proxy;
-    const socket = this.#transport.open(proxy.address(dial.index));
+    const socket = this.#transport.open(dial.server);
     this.#socket = socket;
-    proxy.setDeadline(dial, proxy.count + 1);
+    proxy.setDeadline(dial, dial.addresses.length + 1);
     socket.once(this.#transport.openEvent, () => this.#turn(socket, () => this.#onConnect()));
     socket.on("data", (chunk: Buffer) => this.#turn(socket, () => this.#onData(socket, chunk)));
     socket.on("end", () => this.#turn(socket, () => this.#onEnd()));
@@ -114,7 +114,7 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
     const proxy = this.#proxy;
     this.#connected = true;
     proxy.reached(dial);
-    dial.begin(proxy.label, proxy.credentials, proxy.address(dial.index));
+    dial.begin(proxy.label, proxy.credentials);
     this.#drive(dial);
   }
 

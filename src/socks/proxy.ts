@@ -47,18 +47,10 @@ export class SocksProxy {
     if (literal !== null) this.#addresses = this.#withPort([literal]);
   }
 
-  /** Addresses known now. */
-  get count(): number {
-    return this.#addresses.length;
-  }
-
-  address(index: number): Endpoint {
-    return this.#addresses[index] as Endpoint;
-  }
-
   takeDial(owner: DialOwner, command: number, destination: Destination | null): Dial {
     const { timers, dialDeadline } = this.environment;
     const dial = this.#dials.take(owner, command, destination);
+    dial.addresses = this.#addresses;
     dial.index = this.#first;
     dial.deadline = timers.now() + dialDeadline;
     return dial;
@@ -78,15 +70,16 @@ export class SocksProxy {
 
   /** Moves a dial to the next address. False: all were tried, or its time is over. */
   nextAddress(dial: Dial): boolean {
+    const count = dial.addresses.length;
     dial.tried++;
-    if (dial.tried >= this.count || this.environment.timers.now() >= dial.deadline) return false;
-    dial.index = (dial.index + 1) % this.count;
+    if (dial.tried >= count || this.environment.timers.now() >= dial.deadline) return false;
+    dial.index = (dial.index + 1) % count;
     return true;
   }
 
   /** A connection to the address of `dial` was made. */
   reached(dial: Dial): void {
-    this.#first = dial.index;
+    if (dial.addresses === this.#addresses) this.#first = dial.index;
   }
 
   /** A dial reached nobody: the name may have moved. */

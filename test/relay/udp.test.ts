@@ -69,7 +69,6 @@ test("octets that wait are bounded over all endpoints together", () => {
 test.each([
   ["07", reply(7)],
   ["08", reply(8)],
-  ["no reply at all", trouble("protocol")],
 ])(
   "an upstream without UDP (%s) is port unreachable at once, and not asked again for minutes",
   (_, no) => {
@@ -88,6 +87,16 @@ test.each([
     expect(world.lines.length).toBe(1);
   },
 );
+
+test("a proxy that spoke something else for a moment is asked again after the back-off", () => {
+  const world = new RelayWorld();
+  world.udp(TARGET, 5000, octets(1));
+  world.act(() => world.upstream.association.refuse(trouble("protocol")));
+  expect(world.errors()).toEqual(["3/3"]);
+  world.advance(1_000);
+  world.udp(TARGET, 5000, octets(2));
+  expect(world.upstream.associations.length).toBe(2);
+});
 
 test("over IPv6 port unreachable is ICMPv6 1/4", () => {
   const world = new RelayWorld();

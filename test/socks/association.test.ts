@@ -223,9 +223,27 @@ describe.each(SHAPES)("association, %s shape", (shape) => {
     expect(timers.next()).toBe(-1);
   });
 
+  test("an address list that shrinks during a dial does not change which server was reached", async () => {
+    const server = await ScriptedServer.listen();
+    const answers = [["127.0.0.2", "127.0.0.1"], ["127.0.0.1"]];
+    const upstream = open(shape, `socks5://proxy.test:${server.port}`, {
+      lookup: (_name, done) => setImmediate(() => done(answers.shift() ?? [])),
+    });
+    await upstream.resolve();
+    const relay = await Relay.bind();
+    const { handler, peer, association } = await requested(upstream, server);
+    await upstream.resolve();
+    await peer.expects(ASSOCIATE);
+    peer.send(`0500000100000000${relay.port}`);
+    await handler.has("open");
+    send(association, destination(), "hello");
+    await until("a datagram", () => relay.received.length > 0);
+    upstream.close();
+  });
+
   test("port 0 is refused with advice", async () => {
     const { handler } = await answered(shape, `${LOOPBACK}0000`);
-    expect(await handler.refused()).toMatch(/^protocol 0: .*port 0 .*enable UDP/);
+    expect(await handler.refused()).toMatch(/^reply 7: .*port 0 .*enable UDP/);
     expect(handler.events).toEqual(["refused"]);
   });
 
@@ -242,7 +260,7 @@ describe.each(SHAPES)("association, %s shape", (shape) => {
     const { handler, peer } = await requested(open(shape, server.url), server);
     await peer.expects(ASSOCIATE);
     peer.socket.end();
-    expect(await handler.refused()).toMatch(/^protocol 0: .*does it do UDP/);
+    expect(await handler.refused()).toMatch(/^reply 7: .*does it do UDP/);
   });
 
   test("segments leave as datagrams of their own, the last one shorter", async () => {

@@ -222,7 +222,7 @@ describe("a connection that ends", () => {
   test("after ASSOCIATE the server has no UDP (OpenSSH)", () => {
     const handshake = requested(Command.UDP_ASSOCIATE);
     handshake.end();
-    expect(refusal(handshake)).toMatch(/^protocol 0 .*does it do UDP/);
+    expect(refusal(handshake)).toMatch(/^reply 7 .*does it do UDP/);
   });
 
   test("after a refusal or the grant it changes nothing", () => {
