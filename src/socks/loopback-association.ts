@@ -3,6 +3,7 @@
  * loopback, so that nobody else can reach it.
  */
 
+import { constants } from "node:os";
 import type { Arena, MemoryLayout } from "../memory.ts";
 import { DGRAM_RX_ROW, DGRAM_TX_ROW, Epoll } from "../native/binding.ts";
 import type { PollHandler } from "../native/poller.ts";
@@ -11,6 +12,8 @@ import { Endpoint } from "../stack/wire/address.ts";
 import { loopbackRefusal } from "./loopback-refusal.ts";
 import type { LoopbackEnvironment } from "./loopback-stream.ts";
 import type { Association, AssociationHandler, Destination } from "./ports.ts";
+
+const { EAGAIN } = constants.errno;
 
 /** Datagrams of one system call. */
 const MAX_DATAGRAMS = 64;
@@ -36,7 +39,8 @@ export class LoopbackAssociation implements Association, TimerHandler {
 
   send(to: Destination, start: number, end: number, segment: number): boolean {
     const socket = this.#sockets[to.endpoint.isV4 ? 0 : 1];
-    return socket.queue(to.endpoint, start, end, segment);
+    socket.queue(to.endpoint, start, end, segment);
+    return true;
   }
 
   flush(): void {
@@ -101,13 +105,13 @@ class LoopbackSocket implements PollHandler {
     return fd;
   }
 
-  /** False: there is no room for all of it; flush first. A socket that cannot be opened takes and drops. */
-  queue(to: Endpoint, start: number, end: number, segment: number): boolean {
+  /** Sends in between what one system call cannot take. A socket that cannot be opened drops. */
+  queue(to: Endpoint, start: number, end: number, segment: number): void {
     const step = segment > 0 ? segment : Math.max(1, end - start);
     const count = Math.max(1, Math.ceil((end - start) / step));
-    if (this.#queued + count > MAX_DATAGRAMS) return false;
-    if (this.open() < 0) return true;
+    if (this.open() < 0) return;
     for (let at = start, i = 0; i < count; i++, at += step) {
+      if (this.#queued === MAX_DATAGRAMS) this.flush();
       const row = this.#queued++ * DGRAM_TX_ROW;
       const tx = this.#tx;
       tx[row + 1] = 0;
@@ -119,13 +123,19 @@ class LoopbackSocket implements PollHandler {
       tx[row + 7] = to.w3;
       tx[row + 8] = to.port;
     }
-    return true;
   }
 
   flush(): void {
-    if (this.#queued === 0) return;
-    // What the socket does not take now is lost, as datagrams may be.
-    this.#environment.addon.sendBatch(this.#fd, this.#tx, this.#queued);
+    const tx = this.#tx;
+    let left = this.#queued;
+    while (left > 0) {
+      const sent = this.#environment.addon.sendBatch(this.#fd, tx, left);
+      // What a full socket does not take is lost, as datagrams may be; one that is refused costs only itself.
+      if (sent === -EAGAIN) break;
+      const done = Math.max(1, sent);
+      left -= done;
+      if (left > 0) tx.copyWithin(0, done * DGRAM_TX_ROW, (done + left) * DGRAM_TX_ROW);
+    }
     this.#queued = 0;
   }
 

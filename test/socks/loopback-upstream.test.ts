@@ -237,3 +237,28 @@ test.each(["127.0.0.1", "::1"])("datagrams pass both ways, cut as asked (%s)", a
   ];
   expect(seen.sort()).toEqual(["ab", "cd", "e"].map((text) => `datagram ${target} re ${text}`));
 });
+
+test("a super-datagram of more segments than one system call takes is sent whole", async () => {
+  const socket: UdpSocket = createSocket("udp4");
+  closers.push(() => socket.close());
+  socket.bind(0, "127.0.0.1");
+  await once(socket, "listening");
+  const seen: string[] = [];
+  const all = new Promise<void>((resolve) => {
+    socket.on("message", (message) => {
+      if (seen.push(String(message)) === 128) resolve();
+    });
+  });
+  const events = new Events();
+  const association = upstream.associate(events);
+  closers.push(() => association.close());
+  timers.advance(timers.now());
+  await events.until("open");
+  const text = Array.from({ length: 128 }, (_, i) => String(i).padStart(3, "0"));
+  const [at, length] = put(Buffer.from(text.join("")));
+  const to = { name: null, endpoint: endpoint(`127.0.0.1:${socket.address().port}`) };
+  expect(association.send(to, at!, at! + length!, 3)).toBe(true);
+  association.flush();
+  await all;
+  expect(seen).toEqual(text);
+});
