@@ -57,10 +57,13 @@ export class Loop {
   }
 
   leave(): void {
-    for (const participant of this.#participants) participant.flush();
-    this.memory.datagrams.clear();
-    this.#inTurn = false;
-    this.#arm();
+    try {
+      for (const participant of this.#participants) participant.flush();
+    } finally {
+      this.memory.datagrams.clear();
+      this.#inTurn = false;
+      this.#arm();
+    }
   }
 
   /** Asks for a turn soon. Cheap inside a turn. */
@@ -81,15 +84,21 @@ export class Loop {
 
   readonly #onImmediate = (): void => {
     this.#immediate = null;
-    this.enter();
-    this.leave();
+    this.#turn();
   };
 
   readonly #onTimeout = (): void => {
     this.#timeout = null;
-    this.enter();
-    this.leave();
+    this.#turn();
   };
+
+  #turn(): void {
+    try {
+      this.enter();
+    } finally {
+      this.leave();
+    }
+  }
 
   #arm(): void {
     const next = this.timers.next();

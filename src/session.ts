@@ -177,6 +177,7 @@ export class Session {
   /** Ends flows, device, server and loop. Idempotent. */
   close(): void {
     this.#tunnel?.close();
+    this.upstream.close();
     this.#server?.close();
     this.loop.close();
   }

@@ -67,6 +67,8 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
     if (!this.#open) return;
     this.#open = false;
     this.#relay.close();
+    // The resets of the flows: a device that stays would leave their clients waiting.
+    this.flush();
     this.#loop.remove(this);
     this.device.close();
   }
@@ -74,19 +76,22 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
   onBatch(rows: Int32Array, count: number): void {
     const stack = this.stack;
     this.#loop.enter();
-    for (let i = 0, row = 0; i < count; i++, row += RX_ROW) {
-      const start = rows[row] as number;
-      stack.input(
-        start,
-        start + (rows[row + 1] as number),
-        rows[row + 2] as number,
-        rows[row + 3] as number,
-        rows[row + 4] as number,
-        rows[row + 5] as number,
-      );
+    try {
+      for (let i = 0, row = 0; i < count; i++, row += RX_ROW) {
+        const start = rows[row] as number;
+        stack.input(
+          start,
+          start + (rows[row + 1] as number),
+          rows[row + 2] as number,
+          rows[row + 3] as number,
+          rows[row + 4] as number,
+          rows[row + 5] as number,
+        );
+      }
+      stack.endBatch();
+    } finally {
+      this.#loop.leave();
     }
-    stack.endBatch();
-    this.#loop.leave();
   }
 
   onDeviceError(error: Error): void {

@@ -94,7 +94,7 @@ export class Tuntap2Tun implements TunDevice {
     });
     this.#tun.on("error", (cause) => {
       if (!this.#open) return;
-      this.#open = false;
+      this.close();
       handler.onDeviceError(
         new TunnelError("ERR_TUN_OPEN", `${this.name} failed: ${cause.message}`, { cause }),
       );
