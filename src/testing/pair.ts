@@ -127,7 +127,6 @@ export class Upstream implements TcpHandler {
   finReceived = false;
   /** How the connection ended; null while it lives. */
   closed: CloseReason | null = null;
-  opens = 0;
 
   constructor(options: PairOptions) {
     this.#octets = options.upstreamOctets ?? 0;
@@ -135,8 +134,12 @@ export class Upstream implements TcpHandler {
     this.#dialTime = options.dialTime ?? 5;
   }
 
-  open(connection: TcpConnection, driver: StackDriver): this {
-    this.opens++;
+  /** A SYN that was long on the way may come when all is over: it is dropped. @throws Error before. */
+  open(connection: TcpConnection, driver: StackDriver): this | null {
+    if (this.#flow !== null) {
+      if (this.closed === null) throw new Error("a second open of a connection that lives");
+      return null;
+    }
     this.#driver = driver;
     this.#flow = new PatternedFlow(connection, driver.memory.bytes);
     this.#flow.unsent = this.#octets;

@@ -37,7 +37,7 @@ export interface ReferenceClientOptions {
 }
 
 const INITIAL_RTO = 250;
-const MAX_RTO = 4000;
+const MAX_RTO = 1000;
 const SEGMENTS_IN_FLIGHT = 24;
 
 export class ReferenceClient {
