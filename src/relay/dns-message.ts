@@ -4,7 +4,8 @@
  * Messages pass through unchanged but for their id. Hostile octets never throw: every walk is bounded by the message.
  */
 
-import { decode, type Packet } from "dns-packet";
+import type { Packet } from "dns-packet";
+import { dnsPacket } from "./dns-packet.ts";
 
 /** RCODE of RFC 1035 §4.1.1. */
 export const Rcode = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3 } as const;
@@ -135,7 +136,7 @@ export function advertisedSize(query: Uint8Array): number {
 /** The message, or null when the library cannot read it. */
 export function tryDecode(message: Uint8Array): Packet | null {
   try {
-    return decode(Buffer.from(message.buffer, message.byteOffset, message.length));
+    return dnsPacket().decode(Buffer.from(message.buffer, message.byteOffset, message.length));
   } catch {
     return null;
   }

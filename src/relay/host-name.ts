@@ -4,9 +4,10 @@
  * "internal" is reserved for private use and resolves nowhere else, so a query must not leave.
  */
 
-import { type Answer, encode, type StringAnswer } from "dns-packet";
+import type { Answer, StringAnswer } from "dns-packet";
 import { type Endpoint, formatAddress } from "../stack/wire/address.ts";
 import { asksFor, emptyAnswer, Rcode, tryDecode, wireName } from "./dns-message.ts";
+import { dnsPacket } from "./dns-packet.ts";
 
 /** Seconds. Short: the next run may have the option off. */
 const TTL = 60;
@@ -47,7 +48,7 @@ export class HostName {
     if (packet === null || question === undefined || answers.length === 0) {
       return emptyAnswer(query, Rcode.NOERROR);
     }
-    return encode({
+    return dnsPacket().encode({
       type: "response",
       id: packet.id ?? 0,
       flags: AUTHORITATIVE | ((packet.flags ?? 0) & RECURSION_DESIRED) | RECURSION_AVAILABLE,
