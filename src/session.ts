@@ -24,13 +24,14 @@ import {
   splitPages,
 } from "./memory.ts";
 import { type Addon, addon } from "./native/binding.ts";
-import { Relay } from "./relay/relay.ts";
+import { Relay, type RelayOptions } from "./relay/relay.ts";
 import { randomCredentials } from "./socks/credentials.ts";
 import { DIAL_DEADLINE } from "./socks/environment.ts";
 import { LoopbackUpstream } from "./socks/loopback-upstream.ts";
 import type { Refusal } from "./socks/ports.ts";
 import { parseProxyUrl } from "./socks/proxy-url.ts";
 import { SocksServer } from "./socks/server.ts";
+import { MAX_ASSOCIATIONS } from "./socks/server-connection.ts";
 import { SocksUpstream } from "./socks/upstream.ts";
 import { type Endpoint, formatEndpoint } from "./stack/wire/address.ts";
 import type { TunDevice } from "./tun/device.ts";
@@ -153,7 +154,7 @@ export class Session {
           addresses: [endpointOf(HOST_LOOPBACK_IPV4), endpointOf(HOST_LOOPBACK_IPV6)],
         },
         reserved: RESERVED,
-        nofile: this.#addon?.nofile().hard ?? 1024,
+        ...this.#associationBounds(),
         udpTimeout: options.udpTimeout,
       },
       { memory: loop.memory, timers: loop.timers, log: options.log },
@@ -182,6 +183,13 @@ export class Session {
     this.loop.close();
   }
 
+  /** The built-in server has its own bound, and as many descriptors again from the same process. */
+  #associationBounds(): Pick<RelayOptions, "nofile" | "maxAssociations"> {
+    const nofile = this.#addon?.nofile().hard ?? 1024;
+    if (this.#server === null) return { nofile };
+    return { nofile: Math.floor(nofile / 2), maxAssociations: MAX_ASSOCIATIONS - CLOSING };
+  }
+
   #resolver(): Endpoint | null {
     const { dns, dnsServer, log } = this.#options;
     if (dns === "off") return null;
@@ -195,6 +203,9 @@ export class Session {
     return server;
   }
 }
+
+/** Associations that the server may still be closing when others are made in their place. */
+const CLOSING = 64;
 
 /** Addresses that answer ping under --icmp own. */
 const OWN: readonly string[] = [

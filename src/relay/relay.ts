@@ -47,6 +47,8 @@ export interface RelayOptions {
   readonly upstreamEndpoints?: readonly Endpoint[];
   /** Descriptors this process may open: bounds the associations. */
   readonly nofile: number;
+  /** Associations that the upstream takes, if that is known and fewer. */
+  readonly maxAssociations?: number;
   /** Idle life of a UDP flow, ms. */
   readonly udpTimeout: number;
   /** Fills its argument with random numbers (ids of lookups). Default: the system's. */
@@ -72,7 +74,9 @@ export class Relay implements TcpRelayOwner {
       hostEnabled,
       reserved: options.reserved,
     });
-    const associations = new AssociationTable(maxAssociations(options.nofile));
+    const associations = new AssociationTable(
+      Math.min(maxAssociations(options.nofile), options.maxAssociations ?? Number.MAX_SAFE_INTEGER),
+    );
     this.#context = new RelayContext(environment, plan, associations);
     this.stats = this.#context.stats;
     const proxy = new UdpUpstream(upstream, true);

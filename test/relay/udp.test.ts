@@ -238,6 +238,15 @@ test("at the bound the longest idle answered association gives way, and is made 
   expect(upstream.association.sent).toEqual([{ to: TARGET, payload: octets(5) }]);
 });
 
+test("an upstream that takes fewer associations is never asked for more", () => {
+  const world = new RelayWorld({ relay: { maxAssociations: 2 } });
+  for (let port = 5000; port < 5003; port++) {
+    world.udp(TARGET, port, octets(1));
+    world.act(() => world.upstream.association.open());
+  }
+  expect(world.upstream.associations.map(({ state }) => state)).toEqual(["closed", "open", "open"]);
+});
+
 test("at most 256 associations are in the making at a time", () => {
   const world = new RelayWorld({ relay: { nofile: 20_000 } });
   for (let i = 0; i < 260; i++) world.udp(TARGET, 10_000 + i, octets(1));
