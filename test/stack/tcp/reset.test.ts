@@ -28,15 +28,17 @@ test("data before an RST is delivered", () => {
   expect(flow?.consumed).toBe(100);
 });
 
-test("an RST in the batch of the last data ends the connection all the same (RFC 9293 §3.10.7.4)", () => {
-  const { driver } = drill(
+test("data before an RST in the same batch is delivered too", () => {
+  const { driver, flow } = drill(
     established(),
     `
     +0   < P. 1:101(100) ack 1 win 512
     &    < R. 101:101(0) ack 1
+    +0   * data 100
     +0   * closed reset
     `,
   );
+  expect(flow?.consumed).toBe(100);
   driver.drain();
 });
 

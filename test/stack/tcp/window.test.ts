@@ -143,6 +143,21 @@ describe("our window", () => {
     },
   );
 
+  test("single octets, each acknowledged, move it left by less than the scale's step (RFC 7323 §2.4)", () => {
+    let script = "+0 autoconsume(off)\n+0 mute(on)";
+    for (let seq = 1; seq < 12_000; seq++)
+      script += `\n+.001 < . ${seq}:${seq + 1}(1) ack 1 win 512`;
+    const { trace } = drill({ clientIsn: 5 }, established(), script);
+    const edges = rightEdges(trace, 5);
+    let furthest = edges[0]!;
+    for (const edge of edges) {
+      expect(edge).toBeGreaterThan(furthest - 128);
+      furthest = Math.max(furthest, edge);
+    }
+    // Rounding up for ever would let a client of single octets fill any memory.
+    expect(furthest).toBeLessThan(65_535 * 1.2);
+  });
+
   test("an unread stream closes it, and memory stays bounded", () => {
     const driver = new RecordingDriver();
     const client = new RawClient(driver);
