@@ -218,6 +218,8 @@ export class TcpContext {
       ranges.give(range);
       return;
     }
+    // The next flush lets go of it, whether or not there is something to send.
+    if (this.#consumed === NONE) this.listener.onDirty();
     ranges.next[range] = this.#consumed;
     this.#consumed = range;
   }
