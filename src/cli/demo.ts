@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
+import { type ErrorCode, TunnelError } from "../errors.ts";
 import { createLog } from "../log.ts";
 import { Loop } from "../loop.ts";
 import { mapMemory } from "../memory.ts";
@@ -22,18 +23,22 @@ import { randomCredentials } from "../socks/credentials.ts";
 import { SocksServer } from "../socks/server.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { type DemoTargets, startTargets } from "./demo-targets.ts";
+import { EXEC_FAILED } from "./exec.ts";
+import { stopSignal } from "./stop-signal.ts";
 
 /** Documentation addresses that the demo's proxy maps to its own loopback. */
 const HOST_IPV4 = "203.0.113.1";
 const HOST_IPV6 = "2001:db8::1";
 const OCTETS = 256 << 20;
 const ECHOES = 200;
+const REFUSALS = 20;
 /** A program that takes longer has failed. */
 const PROGRAM_TIMEOUT = 60_000;
 
 export function demoCommand(setStatus: (status: number) => void): Command {
   return new Command("demo")
-    .description("see it work: real programs through a real TUN, no network needed")
+    .summary("see it work: real programs, a real TUN, no network needed")
+    .description("Shows it at work: real programs through a real TUN, no network needed.")
     .action(async () => setStatus(await demo()));
 }
 
@@ -67,18 +72,20 @@ async function demo(): Promise<number> {
     },
   );
   const directory = mkdtempSync(join(tmpdir(), "tun2socks-demo-"));
+  const stop = new AbortController();
+  void stopSignal().then(() => stop.abort());
   const targets = await startTargets();
   try {
     const { port } = server.listen();
-    const programs = new Programs(`socks5://${user}:${password}@127.0.0.1:${port}`, directory);
-    process.stdout.write(
-      `tun2socks demo: each program below runs in a network namespace whose only way out is\na TUN device, this stack, and a SOCKS5 proxy on 127.0.0.1:${port}. ${programs.client}\n\n`,
-    );
+    const proxy = `socks5://${user}:${password}@127.0.0.1:${port}`;
+    const programs = new Programs(proxy, directory, stop.signal);
+    process.stdout.write(introduction(port));
     let held = true;
     for (const [name, check] of CHECKS) {
       const row = await check(programs, targets);
+      if (stop.signal.aborted) return 1;
       held &&= row.held;
-      process.stdout.write(`  ${row.held ? "ok  " : "FAIL"}  ${name.padEnd(12)}${row.text}\n`);
+      process.stdout.write(`  ${row.held ? "ok  " : "FAIL"}  ${name.padEnd(13)}${row.text}\n`);
     }
     process.stdout.write(held ? "\nEverything held.\n" : "\nNot everything held.\n");
     return held ? 0 : 1;
@@ -88,6 +95,14 @@ async function demo(): Promise<number> {
     loop.close();
     await targets.stop();
   }
+}
+
+function introduction(port: number): string {
+  return `Each program below runs in a network namespace whose only way out is a TUN
+device, this stack, and a SOCKS5 proxy on 127.0.0.1:${port}, which maps
+${HOST_IPV4} and ${HOST_IPV6} to servers on this machine.
+
+`;
 }
 
 const CHECKS: ReadonlyArray<
@@ -114,7 +129,7 @@ async function download(programs: Programs, url: string, octets: number): Promis
   const held = (await sha256(file)) === expected;
   return {
     held,
-    text: `${mebibytes(octets)} from ${url}, ${gigabits(result.stdout)}, SHA-256 ${held ? "equal" : "DIFFERS"}`,
+    text: `${mebibytes(octets)} by ${programs.client}, ${gigabits(result.stdout)}, SHA-256 ${held ? "equal" : "DIFFERS"}`,
   };
 }
 
@@ -126,7 +141,7 @@ async function upload(programs: Programs, url: string, octets: number): Promise<
   const held = hash === (await sha256(file));
   return {
     held,
-    text: `${mebibytes(octets)} to ${url}, ${gigabits(speed ?? "")}, SHA-256 ${held ? "equal" : "DIFFERS"}`,
+    text: `${mebibytes(octets)} by ${programs.client}, ${gigabits(speed ?? "")}, SHA-256 ${held ? "equal" : "DIFFERS"}`,
   };
 }
 
@@ -136,17 +151,19 @@ async function echo(programs: Programs, port: number): Promise<Row> {
   const [answered, median] = result.stdout.trim().split(" ");
   return {
     held: Number(answered) === ECHOES,
-    text: `${answered} of ${ECHOES} datagrams came back from ${HOST_IPV4}:${port}, median ${median} ms`,
+    text: `${answered} of ${ECHOES} datagrams came back, median ${median} ms`,
   };
 }
 
 /** What a program sees where nobody listens: the truth, at once. */
 async function refused(programs: Programs, port: number): Promise<Row> {
-  const result = await programs.run([...CLIENT, "connect", HOST_IPV4, String(port)]);
-  const [code, elapsed] = result.stdout.trim().split(" ");
+  const attempts = [...CLIENT, "refused", HOST_IPV4, String(port), String(REFUSALS)];
+  const result = await programs.run(attempts);
+  if (result.status !== 0) return failed(result);
+  const [code, median] = result.stdout.trim().split(" ");
   return {
     held: code === "ECONNREFUSED",
-    text: `connect() to ${HOST_IPV4}:${port} says ${code} after ${elapsed} ms, as without a proxy`,
+    text: `connect() fails with ${code}, median ${median} ms`,
   };
 }
 
@@ -165,17 +182,20 @@ interface ProgramResult {
 /** Runs programs by `tun2socks exec`, as a user would. */
 class Programs {
   readonly directory: string;
+  /** Who transfers files: Node.js for want of curl. */
   readonly client: string;
   readonly #proxy: string;
   readonly #curl: boolean;
+  readonly #stop: AbortSignal;
 
-  constructor(proxy: string, directory: string) {
+  constructor(proxy: string, directory: string, stop: AbortSignal) {
     this.#proxy = proxy;
     this.directory = directory;
+    this.#stop = stop;
     this.#curl = (process.env["PATH"] ?? "")
       .split(":")
       .some((path) => existsSync(join(path, "curl")));
-    this.client = this.#curl ? "Transfers by curl." : "Transfers by Node.js, for want of curl.";
+    this.client = this.#curl ? "curl" : "Node.js";
   }
 
   /** Prints octets per second. */
@@ -192,29 +212,36 @@ class Programs {
       : [...CLIENT, "put", url, file];
   }
 
-  run(command: readonly string[]): Promise<ProgramResult> {
+  /** @throws TunnelError what `exec` itself failed with: no later program would fare better. */
+  async run(command: readonly string[]): Promise<ProgramResult> {
     const cli = fileURLToPath(new URL("../../bin/tun2socks.js", import.meta.url));
-    return new Promise((resolve) => {
-      // The proxy's password goes by the environment: arguments are everybody's to read.
-      const child = spawn(
-        process.execPath,
-        [cli, "exec", "--dns", "off", "--log-level", "warn", "--", ...command],
-        {
-          stdio: ["ignore", "pipe", "pipe"],
-          env: { ...process.env, ALL_PROXY: this.#proxy },
-          timeout: PROGRAM_TIMEOUT,
-        },
-      );
-      let stdout = "";
-      let stderr = "";
-      child.stdout.on("data", (chunk) => {
-        stdout += chunk;
-      });
-      child.stderr.on("data", (chunk) => {
-        stderr += chunk;
-      });
-      child.on("close", (status) => resolve({ status, stdout, stderr }));
+    // The proxy's password goes by the environment: arguments are everybody's to read.
+    const child = spawn(
+      process.execPath,
+      [cli, "exec", "--dns", "off", "--log-level", "warn", "--", ...command],
+      {
+        stdio: ["ignore", "pipe", "pipe"],
+        env: { ...process.env, ALL_PROXY: this.#proxy },
+        timeout: PROGRAM_TIMEOUT,
+        signal: this.#stop,
+      },
+    );
+    let stdout = "";
+    let stderr = "";
+    child.stdout.on("data", (chunk) => {
+      stdout += chunk;
     });
+    child.stderr.on("data", (chunk) => {
+      stderr += chunk;
+    });
+    // The signal's AbortError; the program ends all the same.
+    child.on("error", () => {});
+    const status = await new Promise<number | null>((resolve) => child.on("close", resolve));
+    const failure = /^tun2socks: (.*) \((ERR_\w+)\)$/m.exec(stderr);
+    if (status === EXEC_FAILED && failure !== null) {
+      throw new TunnelError(failure[2] as ErrorCode, failure[1] as string);
+    }
+    return { status, stdout, stderr };
   }
 }
 

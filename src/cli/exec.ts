@@ -4,9 +4,12 @@ import { Command } from "commander";
 import { commandFailure, exitCode, type Namespace, openNamespace } from "../host/namespace.ts";
 import { createLog } from "../log.ts";
 import { addon } from "../native/binding.ts";
-import { Session } from "../session.ts";
 import { LinuxTun } from "../tun/linux-tun.ts";
-import { addTunnelFlags, type TunnelFlags } from "./flags.ts";
+import { writeError } from "./error-line.ts";
+import { addTunnelFlags, openSession, type TunnelFlags } from "./flags.ts";
+
+/** Exit status for failures that are not the command's. */
+export const EXEC_FAILED = 125;
 
 interface ExecFlags extends TunnelFlags {
   readonly keepEnv: boolean;
@@ -14,35 +17,25 @@ interface ExecFlags extends TunnelFlags {
 
 export function execCommand(setStatus: (status: number) => void): Command {
   return addTunnelFlags(new Command("exec"))
-    .description("run a command whose only way out is the proxy; needs no root")
+    .summary("run a command whose only way out is the proxy; needs no root")
+    .description("Runs a command whose only way out is the proxy. Needs no root.")
     .usage("[options] -- <command> [arguments...]")
-    .argument("<command...>", "what to run, and its arguments")
+    .argument("<command...>")
     .option("--keep-env", "leave *_PROXY variables in the command's environment", false)
     .passThroughOptions()
     .action(async (command: string[], flags: ExecFlags) => setStatus(await exec(command, flags)))
     .addHelpText(
       "after",
       `
-The exit status is the command's; 128+N if signal N ended it; 125 if tun2socks itself failed;
-126 if the command cannot be executed, 127 if it was not found.`,
+Without -p and ALL_PROXY the built-in proxy is used, which goes out directly.
+The exit status is the command's; 128+N if signal N ended it; 125 if tun2socks
+failed itself, 126 if the command cannot be executed, 127 if it is not found.`,
     );
 }
 
 async function exec(command: readonly string[], flags: ExecFlags): Promise<number> {
   const log = createLog(flags.logLevel);
-  const session = await Session.open({
-    proxy: flags.proxy,
-    env: process.env,
-    log,
-    native: true,
-    fwmark: flags.fwmark,
-    interface: flags.interface ?? "",
-    udpTimeout: flags.udpTimeout,
-    icmp: flags.icmp,
-    dns: flags.dns,
-    dnsServer: flags.dnsServer,
-    hostLoopback: flags.hostLoopback,
-  });
+  const session = await openSession(flags, log, true);
   let namespace: Namespace | null = null;
   try {
     const refusal = await session.probe();
@@ -57,8 +50,8 @@ async function exec(command: readonly string[], flags: ExecFlags): Promise<numbe
     const device = new LinuxTun(addon(), session.loop.memory, namespace.tun);
     session.serve(device, (error) => log.error?.(error.message));
     const exit = await namespace.run();
-    const failure = commandFailure(command[0] as string, exit);
-    if (failure !== null) process.stderr.write(`tun2socks: ${failure.message} (${failure.code})\n`);
+    const failure = commandFailure(command[0] || '""', exit);
+    if (failure !== null) writeError(`${failure.message} (${failure.code})`);
     return exitCode(exit);
   } finally {
     namespace?.close();

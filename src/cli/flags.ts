@@ -1,10 +1,11 @@
 /**
- * Flags that `exec` and `run` share, and what they mean together.
+ * Flags that `exec` and `run` share, what they mean together, and the session they describe.
  */
 
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import { TunnelError } from "../errors.ts";
-import type { LogLevel } from "../log.ts";
+import type { Log, LogLevel } from "../log.ts";
+import { Session } from "../session.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import {
   parseChoice,
@@ -14,6 +15,7 @@ import {
   parseInterface,
   parseLogLevel,
   parseMtu,
+  usage,
 } from "./values.ts";
 
 export const DNS_MODES = ["auto", "tcp", "udp", "off"] as const;
@@ -36,66 +38,115 @@ export interface TunnelFlags {
   readonly interface?: string;
 }
 
-/** Adds the shared flags. */
+/** Adds the shared flags. Help texts name the defaults themselves: commander would print parsed values. */
 export function addTunnelFlags(command: Command): Command {
   return command
     .option(
       "-p, --proxy <url>",
-      "socks5://[user:pass@]host[:1080]; default $ALL_PROXY, else built in",
+      "[socks5://][user:pass@]host[:1080] (default: $ALL_PROXY)",
+      value("-p", String),
     )
-    .option("--mtu <octets>", "MTU of the device (1280 to 65535)", value(parseMtu))
+    .option(
+      "--mtu <octets>",
+      "1280 to 65535 (default: what the device has, 1500)",
+      value("--mtu", parseMtu),
+    )
     .option(
       "--dns <mode>",
-      "how names are asked: auto, tcp, udp, off",
-      value(parseChoice(DNS_MODES)),
+      "ask names by udp, tcp, auto, or off (default: auto)",
+      value("--dns", parseChoice(DNS_MODES)),
       "auto",
     )
     .option(
-      "--dns-server <address>",
-      "resolver behind the proxy (default: the host's own)",
-      value((text) => parseEndpoint(text, 53)),
+      "--dns-server <ip>",
+      "resolver behind the proxy (default: this host's own)",
+      value("--dns-server", (text) => parseEndpoint(text, 53)),
     )
-    .option(
-      "--host-loopback",
-      "198.18.0.2 and host.tun2socks.internal reach this host's 127.0.0.1",
-      false,
-    )
+    .option("--host-loopback", "198.18.0.2 reaches 127.0.0.1 of this host", false)
     .option(
       "--udp-timeout <time>",
-      "idle life of a UDP flow: 90s, 5m (default: 5m)",
-      value(parseDuration),
+      "idle life of a UDP flow: 90s, 5m, 2h (default: 5m)",
+      value("--udp-timeout", parseDuration),
       300_000,
     )
     .option(
       "--icmp <mode>",
-      "answer ping for: own addresses, reply (all), off",
-      value(parseChoice(ICMP_MODES)),
+      "answer ping to: own, reply (all), off (default: own)",
+      value("--icmp", parseChoice(ICMP_MODES)),
       "own",
     )
     .option(
       "--fwmark <mark>",
       "SO_MARK of sockets to the proxy",
-      value((text) => parseInteger(text, 0, 0xffffffff)),
+      value("--fwmark", (text) => parseInteger(text, 0, 0xffffffff)),
       0,
     )
-    .option("--interface <name>", "send to the proxy through this interface", value(parseInterface))
+    .option(
+      "--interface <name>",
+      "interface of sockets to the proxy",
+      value("--interface", parseInterface),
+    )
     .addOption(logLevel());
 }
 
 export function logLevel(): Option {
-  return new Option("--log-level <level>", "silent, error, warn, info, debug")
-    .argParser(value(parseLogLevel))
+  return new Option("--log-level <level>", "silent, error, warn, info or debug (default: info)")
+    .argParser(value("--log-level", parseLogLevel))
     .default("info");
 }
 
-/** A parser of ours as commander wants it: its TunnelError becomes commander's, which names the flag. */
-export function value<T>(parse: (text: string) => T): (text: string) => T {
+/** A parser of ours as commander wants it: what it throws names the flag. No value of ours begins with "-". */
+export function value<T>(flag: string, parse: (text: string) => T): (text: string) => T {
   return (text) => {
     try {
+      if (text.startsWith("-")) {
+        throw usage(`"${text}" stands where its value should`, `write ${flag} VALUE`);
+      }
       return parse(text);
     } catch (error) {
-      if (error instanceof TunnelError) throw new InvalidArgumentError(error.message);
-      throw error;
+      if (!(error instanceof TunnelError)) throw error;
+      throw new TunnelError(error.code, `cannot use ${flag}: ${error.message}`);
     }
   };
+}
+
+/**
+ * Opens what both commands need.
+ *
+ * @throws TunnelError of {@link Session.open}; ERR_USAGE for a flag that would have no effect.
+ */
+export async function openSession(flags: TunnelFlags, log: Log, native: boolean): Promise<Session> {
+  const { env } = process;
+  const fromEnvironment = flags.proxy === undefined;
+  if (fromEnvironment && !env["ALL_PROXY"] && !env["all_proxy"]) {
+    const idle = flags.fwmark !== 0 ? "--fwmark" : flags.interface ? "--interface" : null;
+    if (idle !== null) {
+      throw usage(
+        `cannot use ${idle}: it is for the way to a proxy, and none is given`,
+        "add -p URL",
+      );
+    }
+  }
+  try {
+    return await Session.open({
+      proxy: flags.proxy,
+      env,
+      log,
+      native,
+      fwmark: flags.fwmark,
+      interface: flags.interface ?? "",
+      udpTimeout: flags.udpTimeout,
+      icmp: flags.icmp,
+      dns: flags.dns,
+      dnsServer: flags.dnsServer,
+      hostLoopback: flags.hostLoopback,
+    });
+  } catch (error) {
+    if (!(error instanceof TunnelError && error.code === "ERR_PROXY_URL")) throw error;
+    const place = fromEnvironment ? "ALL_PROXY" : "-p";
+    throw new TunnelError(
+      error.code,
+      error.message.replace(/^cannot use the proxy URL/, `cannot use the proxy URL of ${place}`),
+    );
+  }
 }

@@ -9,27 +9,36 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { exitStatus, TunnelError } from "../errors.ts";
 import { demoCommand } from "./demo.ts";
-import { execCommand } from "./exec.ts";
+import { writeError } from "./error-line.ts";
+import { EXEC_FAILED, execCommand } from "./exec.ts";
 import { proxyCommand } from "./proxy.ts";
 import { runCommand } from "./run.ts";
-
-/** Exit status of `exec` for failures that are not the command's. */
-const EXEC_FAILED = 125;
+import { usage } from "./values.ts";
 
 /** Runs one command. Resolves with the exit status; never rejects. */
 export async function main(argv: readonly string[]): Promise<number> {
-  const isExec = argv.find((word) => !word.startsWith("-")) === "exec";
+  outliveReaders();
+  const name = argv.find((word) => !word.startsWith("-"));
   let status = 0;
   const program = createProgram((value) => {
     status = value;
   });
   try {
+    if (argv.length === 0) throw usage("no command given", "see tun2socks --help");
     await program.parseAsync(argv, { from: "user" });
     return status;
   } catch (error) {
-    const [line, code] = describe(error);
-    if (line !== "") process.stderr.write(`tun2socks: ${line}\n`);
-    return isExec && code !== 0 ? EXEC_FAILED : code;
+    const known = program.commands.some((command) => command.name() === name);
+    const [line, code] = describe(error, known ? `tun2socks ${name}` : "tun2socks");
+    if (line !== "") writeError(line);
+    return name === "exec" && code !== 0 ? EXEC_FAILED : code;
+  }
+}
+
+/** Who reads our output may go (`| head`): what runs goes on, and cleans up at its end. */
+function outliveReaders(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    if (stream.listenerCount("error") === 0) stream.on("error", () => {});
   }
 }
 
@@ -38,10 +47,15 @@ function createProgram(setStatus: (status: number) => void): Command {
     readFileSync(new URL("../../package.json", import.meta.url), "utf8"),
   ) as { version: string };
   const program = new Command("tun2socks")
-    .description("Sends programs that know nothing of proxies through a SOCKS proxy.")
+    .description("Sends programs that know nothing of proxies through a SOCKS5 proxy.")
+    .usage("<command> [options]")
     .version(version, "-V, --version", "print the version")
     .helpOption("-h, --help", "print this help")
-    .helpCommand(false)
+    .helpCommand("help [command]", "print the help of a command")
+    .configureHelp({
+      subcommandTerm: (command) => command.name(),
+      optionDescription: (option) => option.description,
+    })
     .showSuggestionAfterError(true)
     .enablePositionalOptions()
     .configureOutput({ writeErr: () => {} })
@@ -58,28 +72,28 @@ function createProgram(setStatus: (status: number) => void): Command {
     "after",
     `
 Examples:
-  tun2socks exec -p socks5://127.0.0.1:1080 -- curl https://example.com   one program, no root
-  tun2socks run -d tun0 -p socks5://192.0.2.1:1080                        serve a TUN device
-  tun2socks proxy --listen 127.0.0.1:1080                                 a SOCKS5 server
-  tun2socks demo                                                          see it work, offline`,
+  tun2socks exec -p socks5://127.0.0.1:1080 -- curl https://example.com
+  tun2socks run -d tun0 -p socks5://192.0.2.1:1080
+  tun2socks proxy --listen 127.0.0.1:1080`,
   );
   return program;
 }
 
-/** What to print and how to end. */
-function describe(error: unknown): [line: string, status: number] {
+/** What to print and how to end. `command` is whose help the user should read. */
+function describe(error: unknown, command: string): [line: string, status: number] {
   if (error instanceof TunnelError)
     return [`${error.message} (${error.code})`, exitStatus(error.code)];
   if (error instanceof CommanderError) {
     // Help and version were printed already.
     if (error.exitCode === 0) return ["", 0];
-    if (error.code === "commander.help")
-      return ["no command given; see tun2socks --help (ERR_USAGE)", 2];
-    const text = error.message
-      .replace(/^error: /, "")
-      .replace(/\s*\n\s*/g, " ")
-      .trim();
-    return [`${text}; see tun2socks --help (ERR_USAGE)`, 2];
+    const text =
+      error.code === "commander.help"
+        ? "no such command"
+        : error.message
+            .replace(/^error: /, "")
+            .replace(/\. Expected \d+ arguments? but got \d+\.$/, "")
+            .trim();
+    return [`${text}; see ${command} --help (ERR_USAGE)`, 2];
   }
   const detail =
     error instanceof Error ? (process.env["TUN2SOCKS_DEBUG"] ? error.stack : error.message) : error;

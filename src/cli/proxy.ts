@@ -27,21 +27,18 @@ const DEFAULT_LISTEN = "127.0.0.1:1080";
 
 export function proxyCommand(setStatus: (status: number) => void): Command {
   return new Command("proxy")
-    .description("the built-in SOCKS5 server alone: CONNECT and UDP ASSOCIATE")
+    .summary("the built-in SOCKS5 server alone: CONNECT and UDP ASSOCIATE")
+    .description("The built-in SOCKS5 server alone: CONNECT and UDP ASSOCIATE.")
     .option(
       "--listen <addr:port>",
       `where to listen (default: ${DEFAULT_LISTEN})`,
-      value((text) => parseEndpoint(text, 1080)),
+      value("--listen", (text) => parseEndpoint(text, 1080)),
       parseEndpoint(DEFAULT_LISTEN, 1080),
     )
-    .option("--user <name:pass>", "the only user; --user-file hides it from other local users")
-    .option("--user-file <file>", "lines user:password")
+    .option("--user <name:pass>", "the only user; visible to other local users")
+    .option("--user-file <file>", "users, one name:password in a line")
     .option("--open", "listen beyond loopback without a user", false)
-    .option(
-      "--allow-private",
-      "serve link-local, metadata and this host's own addresses too",
-      false,
-    )
+    .option("--allow-private", "serve link-local and this host's addresses too", false)
     .addOption(logLevel())
     .action(async (flags: ProxyFlags) => setStatus(await proxy(flags)));
 }
@@ -77,22 +74,29 @@ async function proxy(flags: ProxyFlags): Promise<number> {
   }
 }
 
+const READ_ERRORS: Readonly<Record<string, string>> = {
+  ENOENT: "no such file",
+  EACCES: "permission denied",
+  EISDIR: "it is a directory",
+};
+
 function readCredentials(flags: ProxyFlags): Map<string, string> | null {
   if (flags.userFile !== undefined) {
     if (flags.user !== undefined)
-      throw usage("--user and --user-file exclude each other", "give one");
+      throw usage("cannot use --user: --user-file is given as well", "give one of them");
     try {
       return parseUserFile(readFileSync(flags.userFile, "utf8"));
     } catch (cause) {
       if (cause instanceof TunnelError) throw cause;
       const { code } = cause as NodeJS.ErrnoException;
-      throw usage(`cannot read ${flags.userFile}: ${code}`, "check the path and its permissions");
+      const why = READ_ERRORS[code ?? ""] ?? code;
+      throw usage(`cannot read ${flags.userFile}: ${why}`, "check the path and its permissions");
     }
   }
   if (flags.user === undefined) return null;
   const colon = flags.user.indexOf(":");
   if (colon < 1 || colon === flags.user.length - 1) {
-    throw usage("--user has no name or no password", "write --user NAME:PASS");
+    throw usage("cannot use --user: it has no name or no password", "write --user NAME:PASS");
   }
   return new Map([[flags.user.slice(0, colon), flags.user.slice(colon + 1)]]);
 }

@@ -1,16 +1,23 @@
 /** `tun2socks run`: serves a TUN device in the current namespace until SIGINT or SIGTERM. Touches no routes. */
 
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { CLIENT_IPV4, CLIENT_IPV4_PREFIX, CLIENT_IPV6, CLIENT_IPV6_PREFIX } from "../addresses.ts";
 import { createLog, type Log } from "../log.ts";
 import { type Addon, addon, type NativeError } from "../native/binding.ts";
-import { Session } from "../session.ts";
+import type { Session } from "../session.ts";
 import type { TunDevice } from "../tun/device.ts";
 import { explain, LinuxTun, openTun } from "../tun/linux-tun.ts";
 import { openTuntap2 } from "../tun/tuntap2-tun.ts";
-import { addTunnelFlags, BINDINGS, type BindingName, type TunnelFlags, value } from "./flags.ts";
+import {
+  addTunnelFlags,
+  BINDINGS,
+  type BindingName,
+  openSession,
+  type TunnelFlags,
+  value,
+} from "./flags.ts";
 import { stopSignal } from "./stop-signal.ts";
-import { parseDevice } from "./values.ts";
+import { parseChoice, parseDevice } from "./values.ts";
 
 interface RunFlags extends TunnelFlags {
   readonly device: string;
@@ -19,18 +26,28 @@ interface RunFlags extends TunnelFlags {
 }
 
 export function runCommand(setStatus: (status: number) => void): Command {
-  return addTunnelFlags(new Command("run"))
-    .description("serve a TUN device; routes are yours to set")
+  const command = new Command("run")
+    .summary("serve a TUN device; routes are yours to set")
+    .description("Serves a TUN device until SIGINT or SIGTERM. Routes are yours to set.")
     .requiredOption(
       "-d, --device <name>",
-      "TUN device, created if missing (198.18.0.1/15, fd00:18::1/64)",
-      value(parseDevice),
-    )
+      "TUN device to serve; made if it does not exist",
+      value("-d", parseDevice),
+    );
+  return addTunnelFlags(command)
     .option("--require-proxy", "end with 69 if the proxy cannot be used at start", false)
-    .addOption(
-      new Option("--binding <name>", "native, or tuntap2: the npm binding, without offload")
-        .choices(BINDINGS)
-        .default("native"),
+    .option(
+      "--binding <name>",
+      "native, or tuntap2: the npm package (default: native)",
+      value("--binding", parseChoice(BINDINGS)),
+      "native",
+    )
+    .addHelpText(
+      "after",
+      `
+A device made here has 198.18.0.1/15, fd00:18::1/64 and ends with tun2socks.
+Without -p and ALL_PROXY the built-in proxy is used, which goes out directly.
+Exit status: 0, 2 usage, 69 proxy, 77 permission, 1 otherwise.`,
     )
     .action(async (flags: RunFlags) => setStatus(await run(flags)));
 }
@@ -38,25 +55,13 @@ export function runCommand(setStatus: (status: number) => void): Command {
 async function run(flags: RunFlags): Promise<number> {
   const log = createLog(flags.logLevel);
   const stopped = stopSignal();
-  const session = await Session.open({
-    proxy: flags.proxy,
-    env: process.env,
-    log,
-    native: flags.binding === "native",
-    fwmark: flags.fwmark,
-    interface: flags.interface ?? "",
-    udpTimeout: flags.udpTimeout,
-    icmp: flags.icmp,
-    dns: flags.dns,
-    dnsServer: flags.dnsServer,
-    hostLoopback: flags.hostLoopback,
-  });
+  const session = await openSession(flags, log, flags.binding === "native");
   try {
     const refusal = await session.probe();
     if (refusal !== null) {
       if (flags.requireProxy) throw refusal.error;
       log.warn?.(
-        `${refusal.error.message}; serving all the same: flows are refused until it is back`,
+        `${refusal.error.message} (${refusal.error.code}); serving all the same: flows are refused until it is back`,
       );
     }
     const device =

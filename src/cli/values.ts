@@ -24,7 +24,7 @@ const MAX_DURATION = 24 * 3_600_000;
 export function parseInteger(text: string, low: number, high: number): number {
   const value = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : Number.NaN;
   if (!(value >= low && value <= high)) {
-    throw usage(`"${text}" is not a number from ${low} to ${high}`, "see --help");
+    throw usage(`"${text}" is not a number in range`, `write one from ${low} to ${high}`);
   }
   return value;
 }
@@ -58,7 +58,10 @@ export function parseEndpoint(text: string, port: number): Endpoint {
   const written = bracketed?.[2] ?? plain?.[2];
   const address = parseAddress(host);
   if (address === null) {
-    throw usage(`"${text}" is not an address`, "write 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53");
+    throw usage(
+      `"${text}" is not an address`,
+      `write 192.0.2.1, 192.0.2.1:${port} or [2001:db8::1]:${port}`,
+    );
   }
   const endpoint = new Endpoint().copy(address);
   endpoint.port = written === undefined ? port : parseInteger(written, 0, 65535);
@@ -70,7 +73,7 @@ export function parseInterface(text: string): string {
   if (!/^[^\s/:]{1,15}$/.test(text) || text === "." || text === "..") {
     throw usage(
       `"${text}" is not an interface name`,
-      "at most 15 octets, no slash, colon or space",
+      "write at most 15 octets, no slash, colon or space",
     );
   }
   return text;

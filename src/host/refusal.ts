@@ -68,7 +68,7 @@ function explainDevice(error: NativeError, facts: RefusalFacts): Explanation | n
       const mode = facts.deviceMode === null ? "" : ` (mode ${octal(facts.deviceMode)})`;
       return [
         "ERR_TUN_PERMISSION",
-        `${what}: permission denied to uid ${facts.uid}${mode}; run \`chmod 0666 ${device}\` as root, or run this as root`,
+        `${what}: permission denied to uid ${facts.uid}${mode}; run \`chmod 0666 ${device}\` as root${facts.uid === 0 ? "" : ", or run this as root"}`,
       ];
     }
     case "EPERM":

@@ -1,0 +1,119 @@
+/** What a user reads: help that fits a screen, and one line for every mistake on the command line. */
+
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { main } from "../../src/cli/main.ts";
+
+let stdout = "";
+let stderr = "";
+
+beforeEach(() => {
+  stdout = "";
+  stderr = "";
+  vi.stubEnv("ALL_PROXY", undefined);
+  vi.stubEnv("all_proxy", undefined);
+  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    stdout += text;
+    return true;
+  });
+  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    stderr += text;
+    return true;
+  });
+});
+
+afterEach(() => {
+  vi.restoreAllMocks();
+  vi.unstubAllEnvs();
+});
+
+describe("help", () => {
+  const pages = [["--help"], ...["exec", "run", "proxy", "demo"].map((name) => [name, "--help"])];
+
+  test.each(pages)("%s %s fits a screen of 24 lines and 80 columns", async (...argv) => {
+    expect(await main(argv)).toBe(0);
+    expect(stderr).toBe("");
+    const lines = stdout.split("\n");
+    expect(lines[0]).toMatch(/^Usage: tun2socks /);
+    expect(lines.length).toBeLessThanOrEqual(25);
+    expect(lines.filter((line) => line.length > 80)).toEqual([]);
+  });
+
+  test.each(pages)("%s %s shows defaults as a user would write them", async (...argv) => {
+    await main(argv);
+    expect(stdout).not.toMatch(/default: (false|0|"|\{|\d{6})/);
+    expect(stdout).not.toMatch(/\(default.*\(default/);
+  });
+
+  test("help COMMAND is COMMAND --help", async () => {
+    await main(["exec", "--help"]);
+    const expected = stdout;
+    stdout = "";
+    expect(await main(["help", "exec"])).toBe(0);
+    expect(stdout).toBe(expected);
+  });
+});
+
+test("--version prints the version alone", async () => {
+  expect(await main(["--version"])).toBe(0);
+  expect(stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+});
+
+describe("mistakes", () => {
+  test.each([
+    ["", 2, "no command given; see tun2socks --help (ERR_USAGE)"],
+    ["exex", 2, "unknown command 'exex' (Did you mean exec?); see tun2socks --help (ERR_USAGE)"],
+    ["help nosuch", 2, "no such command; see tun2socks --help (ERR_USAGE)"],
+    ["--log-level debug exec true", 2, "unknown option '--log-level'; see tun2socks --help"],
+    ["exec", 125, "missing required argument 'command'; see tun2socks exec --help (ERR_USAGE)"],
+    ["exec --", 125, "missing required argument 'command'; see tun2socks exec --help (ERR_USAGE)"],
+    [
+      "exec --bogus -- true",
+      125,
+      "unknown option '--bogus'; see tun2socks exec --help (ERR_USAGE)",
+    ],
+    ["exec -p", 125, "option '-p, --proxy <url>' argument missing; see tun2socks exec --help"],
+    ["exec -p -- true", 125, 'cannot use -p: "--" stands where its value should; write -p VALUE'],
+    [
+      "exec -p http://192.0.2.1 true",
+      125,
+      "cannot use the proxy URL of -p: the scheme http is not",
+    ],
+    ["exec -p 192.0.2.1:x true", 125, "cannot use the proxy URL of -p: the port is not a number"],
+    ["exec --mtu 12 true", 125, 'cannot use --mtu: "12" is not a number in range; write one from'],
+    ["exec --dns x true", 125, 'cannot use --dns: "x" is not known; write one of auto, tcp, udp'],
+    ["exec --dns-server x true", 125, 'cannot use --dns-server: "x" is not an address; write'],
+    ["exec --udp-timeout 3x true", 125, 'cannot use --udp-timeout: "3x" is not a duration; write'],
+    ["exec --interface lo true", 125, "cannot use --interface: it is for the way to a proxy, and"],
+    ["exec --fwmark 7 true", 125, "cannot use --fwmark: it is for the way to a proxy, and none"],
+    ["exec --log-level x true", 125, 'cannot use --log-level: "x" is not a log level; write one'],
+    ["run", 2, "required option '-d, --device <name>' not specified; see tun2socks run --help"],
+    ["run -d a/b", 2, 'cannot use -d: "a/b" is not an interface name; write at most 15 octets'],
+    ["run -d tun0 extra", 2, "too many arguments for 'run'; see tun2socks run --help (ERR_USAGE)"],
+    ["run -d tun0 --binding x", 2, 'cannot use --binding: "x" is not known; write one of native'],
+    ["run -d tun0 -p ftp://192.0.2.1", 2, "cannot use the proxy URL of -p: the scheme ftp is not"],
+    ["proxy --listen x", 2, 'cannot use --listen: "x" is not an address; write 192.0.2.1, 192.0'],
+    ["proxy --user x", 2, "cannot use --user: it has no name or no password; write --user NAME"],
+    ["proxy --user-file /no/such", 2, "cannot read /no/such: no such file; check the path"],
+    ["proxy --user-file /", 2, "cannot read /: it is a directory; check the path"],
+    ["demo extra", 2, "too many arguments for 'demo'; see tun2socks demo --help (ERR_USAGE)"],
+  ])("tun2socks %s ends with %d and one line", async (words, status, line) => {
+    expect(await main(words.split(" ").filter((word) => word !== ""))).toBe(status);
+    expect(stdout).toBe("");
+    expect(stderr).toMatch(/^tun2socks: [^\n]+; [^\n]+ \(ERR_[A-Z_]+\)\n$/);
+    expect(stderr).toContain(`tun2socks: ${line}`);
+  });
+
+  test("an argument cannot break the line or steer the terminal", async () => {
+    expect(await main(["exec", "--a\nb\u001b[31m"])).toBe(125);
+    expect(stderr).toBe(
+      "tun2socks: unknown option '--a b [31m'; see tun2socks exec --help (ERR_USAGE)\n",
+    );
+  });
+
+  test.each(["ALL_PROXY", "all_proxy"])("a scheme we lack in %s is named", async (name) => {
+    vi.stubEnv(name, "http://user:secret@192.0.2.1:8080");
+    expect(await main(["exec", "true"])).toBe(125);
+    expect(stderr).toMatch(/^tun2socks: cannot use the proxy URL of ALL_PROXY: the scheme http /);
+    expect(stderr).not.toContain("secret");
+  });
+});
