@@ -1,6 +1,13 @@
 #!/usr/bin/env node
-import { main } from "../dist/cli/main.js";
+import { existsSync } from "node:fs";
 
-process.exitCode = await main(process.argv.slice(2));
-// The loop has nothing left and ends by itself; should something cling to it, not for long.
-setTimeout(() => process.exit(), 250).unref();
+const built = new URL("../dist/cli/main.js", import.meta.url);
+if (existsSync(built)) {
+  const { main } = await import(built.href);
+  process.exitCode = await main(process.argv.slice(2));
+  // The loop has nothing left and ends by itself; should something cling to it, not for long.
+  setTimeout(() => process.exit(), 250).unref();
+} else {
+  console.error("tun2socks: it is not built: dist/ is missing; run `npm ci` (ERR_ADDON_MISSING)");
+  process.exitCode = 1;
+}

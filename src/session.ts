@@ -91,7 +91,7 @@ export class Session {
     if (native === null && url === null) {
       throw new TunnelError(
         "ERR_USAGE",
-        "the built-in proxy needs the native addon; give a proxy with -p socks5://host:port",
+        "--binding tuntap2 has no built-in proxy; give one with -p socks5://host:port",
       );
     }
     const whole = url === null ? mapMemory(native!, MEMORY_OCTETS_WITH_SERVER) : null;
@@ -108,7 +108,6 @@ export class Session {
         server = builtInServer(native!, loop, serverMemory, log, new Map([[user, password]]));
         const { port } = server.listen();
         target = parseProxyUrl(`socks5://${user}:${password}@127.0.0.1:${port}`);
-        log.info?.("no proxy given: using the built-in one, which goes out directly");
       }
       const upstream = new SocksUpstream(target!, {
         addon: native,
@@ -139,6 +138,9 @@ export class Session {
   serve(device: TunDevice, onDeviceError: (error: Error) => void): Tunnel {
     const { loop } = this;
     const options = this.#options;
+    if (this.#server !== null) {
+      options.log.info?.("no proxy given: using the built-in one, which goes out directly");
+    }
     const relay = new Relay(
       {
         upstream: this.upstream,

@@ -3,7 +3,6 @@
  */
 export class StackStats {
   packetsIn = 0;
-  packetsOut = 0;
 
   // IP: packets that could not be used
   ipTruncated = 0;
@@ -93,6 +92,9 @@ export class StackStats {
   /** Octets of a flow that takes none any more, segments of an open without an answer. */
   tcpUnwanted = 0;
   tcpIcmpIgnored = 0;
+
+  /** Super-segments count once. */
+  tcpSegmentsOut = 0;
 
   // TCP: connections
   /** In the table now. */

@@ -95,6 +95,7 @@ export function openTun(addon: Addon, name: string, options: TunOpenOptions = {}
 /** The error a user reads when a step of opening or configuring a device failed. */
 export function explain(name: string, cause: NativeError): TunnelError {
   const what = `cannot open ${name}: ${cause.syscall}: ${cause.code}`;
+  const isNode = cause.syscall.startsWith("open ");
   const say = (
     code: "ERR_TUN_MISSING" | "ERR_TUN_PERMISSION" | "ERR_TUN_BUSY" | "ERR_TUN_OPEN",
     remedy: string,
@@ -111,7 +112,9 @@ export function explain(name: string, cause: NativeError): TunnelError {
     case "EACCES":
       return say(
         "ERR_TUN_PERMISSION",
-        "run as root or grant CAP_NET_ADMIN, or use `tun2socks exec`, which needs no root",
+        isNode
+          ? "this user may not open the device node: run as root, or open it with `chmod 0666 /dev/net/tun`"
+          : "run as root or grant CAP_NET_ADMIN, or use `tun2socks exec`, which needs no root",
       );
     case "EBUSY":
       return say(

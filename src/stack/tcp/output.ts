@@ -260,7 +260,7 @@ function finish(
   const { context } = c;
   const { bytes } = context;
   const pseudo = addSums(c.pseudoSum, header + length);
-  context.stats.packetsOut++;
+  context.stats.tcpSegmentsOut++;
   if (length > 0) sendBuffer.attach(c, seq, length, sink);
   if (context.checksumOffload) {
     write16(bytes, tcp + TCP_CHECKSUM, pseudo);
@@ -354,7 +354,7 @@ function reset(c: Connection, sink: PacketSink): Output {
   if (!emitReset(context.bytes, c.target, c.client, seq, c.rcvNxt, RST | ACK, sink)) {
     return Output.FULL;
   }
-  context.stats.packetsOut++;
+  context.stats.tcpSegmentsOut++;
   context.stats.tcpResetsOut++;
   context.remove(c);
   return Output.DONE;
