@@ -78,7 +78,7 @@ describe.skipIf(lacks("curl"))("what a program sees", () => {
     const { status, stderr } = await world.exec([], ["curl", "-sSv", `http://${SERVER_IPV4}:81/`]);
     expect(status).toBe(7);
     expect(stderr).toContain("Connection refused");
-    const probe = await world.exec([], [node, fixture("connect.js"), SERVER_IPV4, "81"]);
+    const probe = await world.exec([], [node, fixture("connect.js"), SERVER_IPV4, "81", "10"]);
     const [code, elapsed] = probe.stdout.trim().split(" ");
     expect(code).toBe("ECONNREFUSED");
     expect(Number(elapsed)).toBeLessThan(50);

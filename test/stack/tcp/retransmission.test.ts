@@ -231,7 +231,7 @@ test("a new acknowledgement resets the back-off (RFC 6298 §5.7)", () => {
     +.01     < . 1 ack 2001 win 512
     +0       send(1000)
     +0       > P. 2001:3001(1000) ack 1
-    +.2~1.1  > P. 2001:3001(1000) ack 1
+    +.2~.3   > P. 2001:3001(1000) ack 1
     `,
   );
 });

@@ -63,6 +63,19 @@ test("a repeated FIN is acknowledged again (RFC 9293 §3.10.7.4)", () => {
   );
 });
 
+test("a repeated FIN starts the ten seconds anew (RFC 9293 §3.10.7.4)", () => {
+  drill(
+    established(),
+    CLOSED_BY_US,
+    `
+    +8   < F. 1:1(0) ack 2 win 512
+    +0   > . 2 ack 2
+    +8   < F. 1:1(0) ack 2 win 512
+    +0   > . 2 ack 2
+    `,
+  );
+});
+
 test("it ends after ten seconds", () => {
   const { driver } = drill(
     established(),

@@ -86,13 +86,13 @@ describe("the client's window", () => {
     drill(
       established({ mss: 1000, wscale: false, win: 10000 }),
       `
-      +0   < . 1:101(100) ack 1 win 10000
-      +0   * data 100
-      +0   > . 1 ack 101
-      +0   < . 1 ack 1 win 10
-      +0~.05 > . 1 ack 101
+      +0   < . 1001:2001(1000) ack 1 win 10000
+      +0   > . 1 ack 1
+      +0   < . 1:1001(1000) ack 1 win 10
+      +0   * data 2000
+      +0   > . 1 ack 2001
       +0   send(3000)
-      +0   > P. 1:3001(3000) ack 101
+      +0   > P. 1:3001(3000) ack 2001
       `,
     );
   });
