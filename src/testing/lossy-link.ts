@@ -49,6 +49,10 @@ export class LossyLink {
   #latest = 0;
   sent = 0;
   lost = 0;
+  duplicated = 0;
+  corrupted = 0;
+  /** Held back, see {@link LinkOptions.reorder}. */
+  reordered = 0;
 
   constructor(options: LinkOptions, random: () => number) {
     this.#options = options;
@@ -65,11 +69,20 @@ export class LossyLink {
     }
     let octets = bytes;
     if (this.#random() < corrupt && (meta.flags ?? 0) === 0) {
+      this.corrupted++;
       octets = bytes.slice();
       octets[Math.floor(this.#random() * octets.length)]! ^= 1 << Math.floor(this.#random() * 8);
     }
     this.#schedule(octets, meta, now);
-    if (this.#random() < duplicate) this.#schedule(octets, meta, now);
+    if (this.#random() < duplicate) {
+      this.duplicated++;
+      this.#schedule(octets, meta, now);
+    }
+  }
+
+  /** Packets on the link. */
+  get inFlight(): number {
+    return this.#inFlight.length;
   }
 
   /** When the next packet arrives; -1: the link is empty. */
@@ -86,8 +99,10 @@ export class LossyLink {
   #schedule(bytes: Uint8Array, meta: PacketMeta, now: number): void {
     const { delay = 1, jitter = 0, reorder = 0 } = this.#options;
     let at = now + delay + Math.floor(this.#random() * (jitter + 1));
-    if (this.#random() < reorder) at += 1 + 3 * jitter;
-    else {
+    if (this.#random() < reorder) {
+      this.reordered++;
+      at += 1 + 3 * jitter;
+    } else {
       at = Math.max(at, this.#latest);
       this.#latest = at;
     }

@@ -41,11 +41,7 @@ export class World {
     this.server = `t2s-s-${id}`;
     this.directory = mkdtempSync(join(tmpdir(), "tun2socks-e2e-"));
     try {
-      for (const namespace of [this.client, this.server]) {
-        ip("netns", "add", namespace);
-        this.#namespaces.push(namespace);
-        ip("-n", namespace, "link", "set", "lo", "up");
-      }
+      for (const name of [this.client, this.server]) this.#namespace(name);
       ip(
         "-n",
         this.client,
@@ -71,6 +67,18 @@ export class World {
   }
 
   static #made = 0;
+
+  /** One more machine, joined to nothing. */
+  namespace(label: string): string {
+    return this.#namespace(`${this.client}-${label}`);
+  }
+
+  #namespace(name: string): string {
+    ip("netns", "add", name);
+    this.#namespaces.push(name);
+    ip("-n", name, "link", "set", "lo", "up");
+    return name;
+  }
 
   #address(namespace: string, device: string, host: number): void {
     ip("-n", namespace, "addr", "add", `10.77.0.${host}/24`, "dev", device);
