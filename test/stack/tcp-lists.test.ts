@@ -33,8 +33,10 @@ beforeEach(() => {
     udpTimeout: 1000,
   } as const;
   const icmp = new Icmp(options, memory, pages, time, listener, stats);
-  const timer = new Timer({ onTimer: () => {} });
-  context = new TcpContext(options, memory, pages, time, listener, icmp, stats, timer);
+  const handler = { onTimer: () => {} };
+  const events = new Timer(handler);
+  const starved = new Timer(handler);
+  context = new TcpContext(options, memory, pages, time, listener, icmp, stats, events, starved);
 });
 
 /** A connection whose numbers wrap in the middle of what the tests use. */

@@ -50,6 +50,8 @@ export class TcpContext {
   readonly starved: ConnectionList = new ConnectionList();
   /** Delivers events that no batch will. */
   readonly eventTimer: Timer;
+  /** Looks for pages when no batch does. */
+  readonly #starvedTimer: Timer;
   dirtyHead: Connection | null = null;
   touchedHead: Connection | null = null;
   touchedTail: Connection | null = null;
@@ -75,6 +77,7 @@ export class TcpContext {
     icmp: Icmp,
     stats: StackStats,
     eventTimer: Timer,
+    starvedTimer: Timer,
   ) {
     this.bytes = memory.bytes;
     this.pages = pages;
@@ -82,6 +85,7 @@ export class TcpContext {
     this.stats = stats;
     this.listener = listener;
     this.eventTimer = eventTimer;
+    this.#starvedTimer = starvedTimer;
     this.mtu = options.mtu;
     this.checksumOffload = options.offload.checksum;
     this.tso4 = options.offload.checksum && options.offload.tso4;
@@ -150,11 +154,17 @@ export class TcpContext {
     this.listener.onDirty();
   }
 
-  /** A connection that found no page waits for one. */
+  /** A connection that found no page waits for one. Pages come free without a batch too: the timer looks. */
   starve(connection: Connection): void {
     if (connection.list !== null) return;
     this.starved.push(connection);
     this.stats.tcpStarved++;
+    if (this.#starvedTimer.deadline < 0) this.retryStarved();
+  }
+
+  /** (Re)starts the wait for pages. */
+  retryStarved(): void {
+    this.timers.set(this.#starvedTimer, this.timers.now() + STARVED_RETRY);
   }
 
   /** Frees the connection's buffers and stops its timers. */
@@ -240,5 +250,7 @@ export class TcpContext {
 /** Flows of one worker; a flow without octets costs some 1.5 KB. */
 const DEFAULT_MAX_FLOWS = 131_072;
 const DEFAULT_MAX_TIME_WAIT = 16_384;
+/** How often connections without pages look again when no packet brings news. */
+const STARVED_RETRY = 20;
 /** Five words each: 20 MB, reached only by a client that punches a million holes. */
 const MAX_RANGES = 1 << 20;

@@ -69,6 +69,7 @@ export class TcpFlows implements TimerHandler {
       icmp,
       stats,
       this.#eventTimer,
+      this.#starvedTimer,
     );
     this.#listener = listener;
     this.#stats = stats;
@@ -302,7 +303,7 @@ export class TcpFlows implements TimerHandler {
         c.handler?.onWritable();
       }
     }
-    if (starved.size > 0) timers.set(this.#starvedTimer, timers.now() + STARVED_RETRY);
+    if (starved.size > 0) this.#context.retryStarved();
     else timers.clear(this.#starvedTimer);
   }
 }
@@ -351,8 +352,6 @@ function decideAck(c: Connection): void {
 const EVENTS = 0;
 const STARVED = 1;
 
-/** How often connections without pages look again when no packet brings news. */
-const STARVED_RETRY = 20;
 /** RFC 9293 §3.7.1. */
 const DEFAULT_MSS = 536;
 const DEFAULT_MSS_V6 = 1220;
