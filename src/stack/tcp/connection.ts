@@ -267,7 +267,7 @@ export class Connection implements TcpConnection, TimerHandler {
 
   abort(): void {
     if (this.rstDue) return;
-    if (this.ending !== null) this.#leave();
+    if (this.ending !== null || this.state === State.TIME_WAIT) this.#leave();
     else if (this.state !== State.CLOSED) this.#reset();
   }
 
@@ -298,6 +298,8 @@ export class Connection implements TcpConnection, TimerHandler {
     this.handler = null;
     this.rstDue = true;
     this.context.release(this);
+    // No longer a candidate for eviction: its client would hear nothing.
+    this.context.pending.leave(this);
     this.markDirty();
   }
 

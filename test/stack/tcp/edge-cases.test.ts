@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { drill, established } from "../../../src/testing/index.ts";
 import { RawClient, RecordingDriver } from "../../support/raw-client.ts";
 
 const KIB = 1024;
@@ -39,4 +40,32 @@ test("a connection that waits for pages leaves no timer behind when it goes", ()
   driver.drain();
   expect(driver.stack.pages.inUse).toBe(0);
   expect(driver.stack.stats.tcpFlows).toBe(0);
+});
+
+test("abort in TIME-WAIT sends nothing: both directions have ended (RFC 9293 §3.10.5)", () => {
+  drill(
+    established(),
+    `
+    +0 shutdown()
+    +0 > F. 1:1(0) ack 1
+    +0 < F. 1:1(0) ack 2
+    +0 * fin
+    +0 > . 2 ack 2
+    +0 * closed closed
+    +0 abort()
+    +1 < F. 1:1(0) ack 2
+    +0 > . 2 ack 2
+    `,
+  );
+});
+
+test("an open that was refused is not evicted before its RST has left", () => {
+  const driver = new RecordingDriver({ stack: { maxPending: 1 } });
+  const first = new RawClient(driver, { port: 1 });
+  const second = new RawClient(driver, { port: 2 });
+  driver.inject(first.syn());
+  driver.opened[0]!.flow.connection.refuse("reset");
+  driver.inject(second.syn());
+  expect(driver.takeTcp().map((packet) => packet.destinationPort)).toEqual([1]);
+  expect(driver.opened[1]!.closed).toBeNull();
 });
