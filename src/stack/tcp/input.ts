@@ -27,6 +27,7 @@ export function segmentArrives(c: Connection, s: TcpSegment): void {
   context.touch(c);
   const length = s.payloadEnd - s.payloadStart;
   if (!checkTimestamps(c, s) || !checkSequence(c, s, length)) return;
+  takeTimestamp(c, s);
   if (s.flags & RST) {
     checkReset(c, s);
     return;
@@ -52,7 +53,7 @@ export function segmentArrives(c: Connection, s: TcpSegment): void {
   if (s.flags & FIN) noteFin(c, seqAdd(s.seq, length));
 }
 
-/** RFC 7323 §3.2, §5.3 (R1, R3). False: the segment is dropped. */
+/** RFC 7323 §3.2, §5.3 (R1). False: the segment is dropped. */
 function checkTimestamps(c: Connection, s: TcpSegment): boolean {
   if (!c.timestamps || s.flags & RST) return true;
   const { stats, timers } = c.context;
@@ -66,12 +67,16 @@ function checkTimestamps(c: Connection, s: TcpSegment): boolean {
     challenge(c);
     return false;
   }
-  // The SYN-ACK echoes the first SYN, however often it came: Linux takes another echo for a loss.
-  if (!(s.flags & SYN) && !seqAfter(s.seq, c.rcvAcked) && ((s.tsVal - c.tsRecent) | 0) >= 0) {
-    c.tsRecent = s.tsVal;
-    c.tsRecentAge = now;
-  }
   return true;
+}
+
+/** TS.Recent (RFC 7323 §5.3 (R3)), once the sequence number is acceptable: nothing else may move it. */
+function takeTimestamp(c: Connection, s: TcpSegment): void {
+  // The SYN-ACK echoes the first SYN, however often it came: Linux takes another echo for a loss.
+  if (!c.timestamps || !s.hasTimestamps || s.flags & (SYN | RST)) return;
+  if (seqAfter(s.seq, c.rcvAcked) || ((s.tsVal - c.tsRecent) | 0) < 0) return;
+  c.tsRecent = s.tsVal;
+  c.tsRecentAge = c.context.timers.now() | 0;
 }
 
 /** First: the sequence number (RFC 9293 §3.10.7.4). False: the segment is dropped. */
@@ -176,13 +181,15 @@ function checkAck(c: Connection, s: TcpSegment, length: number): boolean {
       news += sack.update(c, s.sackEdges[2 * i], s.sackEdges[2 * i + 1]);
     }
   }
-  const opened = acked >= 0 && updateWindow(c, s);
+  const wasClosed = c.sndWnd === 0;
+  const opened = acked >= 0 && updateWindow(c, s, acked);
   if (acked > 0) {
     progress(c, s, acked);
   } else if (acked === 0 && c.flight > 0) {
     // RFC 5681 §2: what a duplicate is. With SACK it has to tell something (RFC 6675 §2).
     const isDuplicate = c.sackOk ? news > 0 : length === 0 && !opened && !(s.flags & FIN);
     if (isDuplicate && !c.isProbing) recovery.onDuplicate(c);
+    if (wasClosed && opened) repeatDropped(c);
     answerProbe(c);
     c.markDirty();
   } else if (opened) {
@@ -192,14 +199,17 @@ function checkAck(c: Connection, s: TcpSegment, length: number): boolean {
   return true;
 }
 
-/** SND.WND (RFC 9293 §3.10.7.4). True: it changed. */
-function updateWindow(c: Connection, s: TcpSegment): boolean {
+/**
+ * SND.WND (RFC 9293 §3.10.7.4). An ACK of new octets is newer than what was heard before it even on a retransmission,
+ * and its window counts from there: an old one would reach too far. True: it changed.
+ */
+function updateWindow(c: Connection, s: TcpSegment, acked: number): boolean {
   const isNewer = seqBefore(c.sndWl1, s.seq) || (c.sndWl1 === s.seq && !seqAfter(c.sndWl2, s.ack));
-  if (!isNewer) return false;
+  if (!isNewer && acked <= 0) return false;
   const window = s.window << c.sndScale;
   const changed = window !== c.sndWnd;
   c.sndWnd = window;
-  c.sndWl1 = s.seq;
+  if (isNewer) c.sndWl1 = s.seq;
   c.sndWl2 = s.ack;
   if (window > c.maxSndWnd) c.maxSndWnd = window;
   return changed;
@@ -222,6 +232,17 @@ function answerProbe(c: Connection): void {
   // The octet of the probe was not taken: it goes out again as the first of what may be sent now.
   if (!hasSentFin(c.state)) c.sndNxt = c.sndUna;
   if (c.flight === 0) c.context.timers.clear(c.retransmitTimer);
+}
+
+/**
+ * The window has opened, and what was in flight while it was closed has timed out: the client dropped it, and wants
+ * it now rather than when a timer that has backed off comes round.
+ */
+function repeatDropped(c: Connection): void {
+  if (c.recovery !== recovery.Recovery.LOSS) return;
+  c.timeouts = 0;
+  c.highRxt = c.sndUna;
+  armRetransmission(c);
 }
 
 /** SND.UNA moves by `acked` octets. */

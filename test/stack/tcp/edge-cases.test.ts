@@ -69,3 +69,42 @@ test("an open that was refused is not evicted before its RST has left", () => {
   expect(driver.takeTcp().map((packet) => packet.destinationPort)).toEqual([1]);
   expect(driver.opened[1]!.closed).toBeNull();
 });
+
+test("the timestamp of a segment outside the window is not taken (RFC 7323 §5.3 R2, R3)", () => {
+  drill(
+    established({ timestamps: true }),
+    `
+    +0 < P. 1:101(100) ack 1 win 512 <nop,nop,TS val 3 ecr last>
+    +0 * data 100
+    +0 > . 1 ack 101 <nop,nop,TS val * ecr 3>
+    // All of it is old, however new its timestamp.
+    +0 < P. 1:51(50) ack 1 win 512 <nop,nop,TS val 1000000 ecr last>
+    +0 > . 1 ack 101 <nop,nop,TS val * ecr 3>
+    +0 < P. 101:201(100) ack 1 win 512 <nop,nop,TS val 4 ecr last>
+    +0 * data 100
+    +0 > . 1 ack 201 <nop,nop,TS val * ecr 4>
+    `,
+  );
+});
+
+test("octets dropped behind a closed window are repeated when it opens, not when the timer comes round", () => {
+  drill(
+    established({ mss: 1000, wscale: false, win: 1000 }),
+    `
+    +0       send(1000)
+    +0       > P. 1:1001(1000) ack 1
+    +.01     < . 1 ack 1 win 0
+    +.1~.3   > P. 1:1001(1000) ack 1
+    +0       < . 1 ack 1 win 0
+    +.3~.5   > P. 1:1001(1000) ack 1
+    +0       < . 1 ack 1 win 0
+    +.7~.9   > P. 1:1001(1000) ack 1
+    +0       < . 1 ack 1 win 0
+    +1.5~1.7 > P. 1:1001(1000) ack 1
+    +0       < . 1 ack 1 win 0
+    +.01     < . 1 ack 1 win 1000
+    +0       > P. 1:1001(1000) ack 1
+    +.01     < . 1 ack 1001 win 1000
+    `,
+  );
+});
