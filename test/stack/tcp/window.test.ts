@@ -97,6 +97,24 @@ describe("the client's window", () => {
     );
   });
 
+  test("an acknowledgement of new octets brings its window along, even on a retransmission", () => {
+    drill(
+      established({ mss: 1000, wscale: false, win: 4000 }),
+      `
+      +0   send(3000)
+      +0   > P. 1:3001(3000) ack 1
+      +.01 < . 1001:2001(1000) ack 1 win 4000
+      +0   > . 3001 ack 1
+      +.01 < . 1:1001(1000) ack 3001 win 500
+      +0   * data 2000
+      +0   > . 3001 ack 2001
+      +0   send(1000)
+      +.05 < . 2001 ack 3001 win 4000
+      +0   > P. 3001:4001(1000) ack 2001
+      `,
+    );
+  });
+
   test("a window that shrinks does no harm (RFC 9293 §3.8.6)", () => {
     drill(
       established({ mss: 1000, wscale: false, win: 4000 }),
@@ -238,7 +256,13 @@ describe("our window", () => {
       expect(answer?.window).toBe(0);
       expect(client.acknowledged).toBe(full);
     }
-    handler.flow.take(full);
+    // A little room is not worth a window yet (RFC 9293 §3.8.6.2.2).
+    handler.flow.take(100);
+    driver.turn();
+    const [answer] = client.send(1);
+    client.sent = full;
+    expect(answer?.window).toBe(0);
+    handler.flow.take(full - 100);
     driver.turn();
     client.hearAll();
     client.send(1);
