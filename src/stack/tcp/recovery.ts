@@ -59,9 +59,18 @@ export function onDuplicate(c: Connection): void {
   c.recover = c.sndNxt;
   c.highRxt = c.sndUna;
   c.lostEnd = seqAfter(lost, c.sndUna) ? lost : firstSegment(c);
-  c.congestion?.lost(c.flight, c.sndMss);
+  c.congestion?.lost(sentFlight(c), c.sndMss);
   c.isTiming = false;
   c.context.stats.tcpFastRecoveries++;
+}
+
+/**
+ * FlightSize as it was when the lost segment was in the network. Acknowledgements of the same batch have taken from
+ * c.flight what they would have let go had they come alone; where the window was full, it is what was in flight
+ * (RFC 9438 §4.6), and limited transmit is not counted (RFC 5681 §3.2 step 2).
+ */
+function sentFlight(c: Connection): number {
+  return c.cwndLimited && c.congestion !== null ? c.congestion.cwnd : c.flight;
 }
 
 /** SND.UNA moved by `octets`. */

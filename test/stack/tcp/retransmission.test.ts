@@ -111,6 +111,28 @@ test("three SACKed duplicates retransmit the first hole, and only it (RFC 6675 �
   );
 });
 
+test("a loss found in one batch with acknowledgements shrinks the window from what it was (RFC 9438 §4.6)", () => {
+  drill(
+    established({ mss: 1000 }),
+    `
+    +0    send(30000)
+    +0    > . 1:10001(10000) ack 1
+    +.05  < . 1 ack 5001 win 512
+    &     < . 1 ack 5001 win 512 <nop,nop,sack 6001:7001>
+    &     < . 1 ack 5001 win 512 <nop,nop,sack 6001:8001>
+    &     < . 1 ack 5001 win 512 <nop,nop,sack 6001:9001>
+    &     < . 1 ack 5001 win 512 <nop,nop,sack 6001:10001>
+    +0    > . 5001:6001(1000) ack 1
+    +0    > . 10001:19001(9000) ack 1
+    +.05  < . 1 ack 19001 win 512
+    +0    > . 19001:29001(10000) ack 1
+    +.05  < . 1 ack 29001 win 512
+    +0    > P. 29001:30001(1000) ack 1
+    +.05  < . 1 ack 30001 win 512
+    `,
+  );
+});
+
 test("three duplicates without SACK retransmit the first segment (RFC 5681 §3.2)", () => {
   drill(
     established({ mss: 1000, sack: false }),
