@@ -1,0 +1,108 @@
+import { expect, test } from "vitest";
+import type { TcpConnection } from "../../src/stack/ports.ts";
+import { buildTcp, checksum, NO_OFFLOAD, StackDriver, TcpFlag } from "../../src/testing/index.ts";
+import { runCodecs } from "./codecs.ts";
+import { Dice } from "./dice.ts";
+import { mutate } from "./mutation.ts";
+import { type Finding, Observer } from "./observer.ts";
+import { makeWhole } from "./packet-view.ts";
+import { runStack } from "./stack-run.ts";
+
+/** About ten seconds; `npm run fuzz` goes on from there. */
+const SEEDS = 30;
+
+test("whatever packets come, the stack throws nothing, writes right packets and keeps nothing", () => {
+  let packets = 0;
+  for (let seed = 1_000_001; seed <= 1_000_000 + SEEDS; seed++) {
+    const { failure, packets: given } = runStack(seed, 120, []);
+    if (failure !== null) throw new Error(`seed ${seed}`, { cause: failure.error });
+    packets += given;
+  }
+  expect(packets).toBeGreaterThan(SEEDS * 100);
+}, 60_000);
+
+test("whatever octets come, SOCKS and DNS messages are read within their bounds, cut anywhere", () => {
+  const dice = new Dice(1);
+  for (let round = 0; round < 3_000; round++) runCodecs(dice);
+});
+
+test("the same seed gives the same packets", () => {
+  expect(runStack(7, 60, [])).toEqual(runStack(7, 60, []));
+});
+
+test("the observer finds a wrong checksum, a window that shrinks and a gap before SND.NXT", () => {
+  const written = conversation();
+  const [synAck, ack] = [written[0]!, written.at(-1)!];
+  const faults = [
+    damaged(ack, (view) => view.setUint16(36, view.getUint16(36) ^ 1), false),
+    damaged(ack, (view) => view.setUint16(34, view.getUint16(34) - 1), true),
+    damaged(ack, (view) => view.setUint32(24, view.getUint32(24) + 1), true),
+  ].map((bytes) => {
+    const observer = new Observer();
+    observer.watch(synAck);
+    observer.watch(ack);
+    try {
+      observer.watch(bytes);
+    } catch (error) {
+      return (error as Finding).message.replace(/^.*: /, "");
+    }
+    return "nothing";
+  });
+  expect(faults).toEqual([
+    "TCP checksum",
+    expect.stringMatching(/right edge moves left by \d+/),
+    "SND.NXT jumps by 1",
+  ]);
+});
+
+test("mutated packets have right IPv4 header checksums, nine in ten", () => {
+  const packet = conversation()[0]!;
+  const dice = new Dice(3);
+  let right = 0;
+  let all = 0;
+  for (let round = 0; round < 500; round++) {
+    for (const bytes of mutate(dice, packet)) {
+      const header = (bytes[0]! & 15) * 4;
+      if (bytes.length < 20 || header < 20 || header > bytes.length) continue;
+      all++;
+      if (checksum(bytes.subarray(0, header)) === 0) right++;
+    }
+  }
+  expect(right / all).toBeGreaterThan(0.8);
+});
+
+/** A SYN-ACK and the acknowledgement of a hundred octets, IPv4 without options in the latter. */
+function conversation(): Uint8Array[] {
+  let connection: TcpConnection | null = null;
+  const driver = new StackDriver(
+    {
+      onTcpOpen: (opened) => {
+        connection = opened;
+        return { onReadable() {}, onFin() {}, onWritable() {}, onClosed() {} };
+      },
+    },
+    { offload: NO_OFFLOAD },
+  );
+  const fields = {
+    source: "10.0.0.2",
+    destination: "198.51.100.1",
+    sourcePort: 40000,
+    destinationPort: 443,
+  };
+  driver.inject(buildTcp({ ...fields, seq: 100, flags: TcpFlag.SYN }));
+  (connection as TcpConnection | null)?.accept();
+  driver.flush();
+  const written = driver.take();
+  const ack = new DataView(written[0]!.bytes.buffer).getUint32(24) + 1;
+  const payload = new Uint8Array(100);
+  driver.inject(buildTcp({ ...fields, seq: 101, ack, flags: TcpFlag.ACK, payload }));
+  driver.advance(500);
+  return [...written, ...driver.take()].map((packet) => packet.bytes);
+}
+
+function damaged(packet: Uint8Array, change: (view: DataView) => void, whole: boolean): Uint8Array {
+  const copy = packet.slice();
+  change(new DataView(copy.buffer));
+  if (whole) makeWhole(copy);
+  return copy;
+}
