@@ -24,6 +24,7 @@ export type ErrorCode =
   | "ERR_COMMAND_NOT_FOUND" // exec: no such command
   | "ERR_COMMAND_NOT_EXECUTABLE" // exec: found, but cannot be run
   | "ERR_MEMORY" // the memory mapping was refused
+  | "ERR_CAPTURE" // a capture that is damaged, or none
   | "ERR_INTERNAL"; // a bug of ours
 
 /** The only error class of this package. */
