@@ -20,6 +20,8 @@ import type { ScriptPacket, Step, World } from "./world.ts";
 
 const V4 = { client: "10.0.0.2", target: "198.51.100.1" } as const;
 const V6 = { client: "fd00::2", target: "2001:db8::1" } as const;
+/** Clients have ports from here on. */
+const FIRST_PORT = 40001;
 /** More do not fit into a batch of 64. */
 const MAX_BATCH = 40;
 
@@ -41,7 +43,9 @@ export class Conversation {
     this.#world = world;
     this.#capture = capture;
     this.#damage = dice.pick([0, 0.05, 0.3, 0.8]);
-    for (let n = dice.between(1, 4); n > 0; n--) this.#clients.push(this.#client(n));
+    for (let n = dice.between(1, 4); n > 0; n--) {
+      this.#clients.push(this.#client(FIRST_PORT + this.#clients.length));
+    }
   }
 
   next(): Step {
@@ -76,13 +80,13 @@ export class Conversation {
     return dice.chance(0.9) ? dice.below(2000) : dice.pick([5000, 60_000, 240_000]);
   }
 
-  #client(n: number): ReferenceClient {
+  #client(port: number): ReferenceClient {
     const dice = this.#dice;
     const net = dice.chance(0.6) ? V4 : V6;
     const client = new ReferenceClient(
       {
         address: net.client,
-        port: 40000 + n,
+        port,
         target: net.target,
         targetPort: 443,
         iss: dice.chance(0.3) ? 0xffffff00 + dice.below(256) : dice.below(2 ** 32),
@@ -111,13 +115,15 @@ export class Conversation {
     const written = this.#world.written.splice(0);
     for (const bytes of written) {
       if (this.#dice.chance(0.03)) continue;
-      for (const client of this.#clients) {
-        // Mutated packets made it say what it never meant: its complaints prove nothing.
-        try {
-          client.receive(bytes, now);
-        } catch {
-          client.state = "reset";
-        }
+      const at = look(bytes);
+      const port = at !== null && isTcp(at) ? at.view.getUint16(at.start + 2) : 0;
+      const client = this.#clients[port - FIRST_PORT];
+      if (client === undefined) continue;
+      // Mutated packets made it say what it never meant: its complaints prove nothing.
+      try {
+        client.receive(bytes, now);
+      } catch {
+        client.state = "reset";
       }
     }
     if (written.length > 0) this.#toQuote = written.slice(0, 8);
@@ -128,7 +134,7 @@ export class Conversation {
       const client = this.#clients[i]!;
       if (client.deadline() >= 0 && client.deadline() <= now) client.expire(now);
       const done = client.finished || client.state === "reset";
-      if (done && this.#dice.chance(0.2)) this.#clients[i] = this.#client(i + 1);
+      if (done && this.#dice.chance(0.2)) this.#clients[i] = this.#client(FIRST_PORT + i);
     }
   }
 
@@ -228,7 +234,7 @@ export class Conversation {
       packet[0] = dice.pick([0x45, 0x46, 0x60, packet[0]!]);
     } else {
       const flags = dice.chance(0.7) ? 2 : dice.below(256);
-      const sourcePort = 40000 + dice.below(12);
+      const sourcePort = FIRST_PORT + dice.below(12);
       const seq = dice.awkward();
       packet = buildTcp({ ...fields, sourcePort, destinationPort: 443, seq, flags });
     }

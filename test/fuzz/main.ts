@@ -13,7 +13,7 @@ import { Dice } from "./dice.ts";
 import { type Failure, runStack } from "./stack-run.ts";
 
 const STEPS = 150;
-const CODEC_ROUNDS = 50;
+const CODEC_ROUNDS = 20;
 
 const { values } = parseArgs({
   options: {
@@ -63,7 +63,7 @@ function tell({ error, script }: Failure): never {
   for (const step of script) {
     for (const { bytes, meta } of step.packets) {
       console.log(`  ${describe(bytes)} ${JSON.stringify(meta)}`);
-      console.log(`    ${Buffer.from(bytes.subarray(0, 120)).toString("hex")}`);
+      console.log(`    ${Buffer.from(bytes.subarray(0, 60)).toString("hex")}`);
     }
     console.log(`  +${step.wait} ms`);
   }

@@ -33,10 +33,9 @@ export function mutate(dice: Dice, packet: Uint8Array): Uint8Array[] {
     default:
       packets = isTcp(at) ? mutateTcp(dice, copy, at) : [mutateUpper(dice, copy, at)];
   }
-  for (const whole of packets) {
-    makeWhole(whole);
-    if (dice.chance(0.1)) flipBit(dice, whole);
-  }
+  for (const whole of packets) makeWhole(whole);
+  // In one only: two bits in two fragments of a datagram may hide each other.
+  if (packets.length > 0 && dice.chance(0.1)) flipBit(dice, dice.pick(packets));
   return packets;
 }
 

@@ -60,7 +60,7 @@ export function replay(seed: number, script: readonly Step[]): unknown {
 /** Removes steps, then single packets, as long as the same kind of failure remains. Bounded. */
 function shortened(seed: number, script: readonly Step[], message: string): readonly Step[] {
   let best = [...script];
-  let tries = 600;
+  let tries = 2000;
   const fails = (candidate: readonly Step[]): boolean =>
     tries-- > 0 && messageOf(replay(seed, candidate)) === message;
   for (let size = best.length >> 1; size >= 1; size >>= 1) {
