@@ -44,7 +44,8 @@ export class OctetQueue {
   }
 
   #use(bytes: Uint8Array, end: number, isOwn: boolean): void {
-    this.bytes = bytes;
+    // A Buffer would hand out Buffers, whose `slice` does not copy.
+    this.bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.start = 0;
     this.end = end;
