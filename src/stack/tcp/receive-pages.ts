@@ -25,7 +25,8 @@ export function copyIn(
   let room = c.fillPage === NONE ? 0 : c.fillPage + pages.sizeOf(c.fillPage) - c.fillNext;
   if (room === 0) {
     dropFillPage(c);
-    let page = length >= BIG_COPY ? pages.allocate64K() : NONE;
+    const isBig = length >= BIG_COPY || c.oooCount >= MANY_RANGES;
+    let page = isBig ? pages.allocate64K() : NONE;
     if (page === NONE) page = pages.allocate4K();
     if (page === NONE) return NONE;
     context.holdPage(page);
@@ -62,3 +63,8 @@ export function dropFillPage(c: Connection): void {
 
 /** Copies from this size on get a 64 KiB page. */
 const BIG_COPY: number = 4 * SMALL_PAGE;
+/**
+ * With so many ranges out of order the pages are large whatever the segments are: a window of 4 MiB behind one hole
+ * would be 1,024 small pages, a range each, and there are MAX_OUT_OF_ORDER.
+ */
+const MANY_RANGES = 16;

@@ -68,6 +68,31 @@ test("octets out of order are bounded, whatever holes a client leaves", () => {
   expect(driver.stack.pages.inUse).toBeLessThan(2 * MIB);
 });
 
+test("a whole window behind one lost segment is kept, however small its segments", () => {
+  const driver = new RecordingDriver();
+  const options = [
+    { kind: "mss", value: 1460 },
+    { kind: "sackOK" },
+    { kind: "wscale", value: 7 },
+  ] as const;
+  const client = new RawClient(driver, { options });
+  const handler = client.open();
+  // The window grows with what the upstream takes.
+  for (let n = 0; n < 6000; n++) {
+    client.send(1460);
+    driver.take();
+  }
+  const lost = 1 + client.sent;
+  const end = lost + 2500 * 1460;
+  for (let seq = lost + 1460; seq < end; seq += 1460) {
+    driver.inject(client.segment(TcpFlag.ACK, seq, 1460));
+    driver.take();
+  }
+  expect(driver.stack.stats.tcpReassemblyNoMemory).toBe(0);
+  driver.inject(client.segment(TcpFlag.ACK, lost, 1460));
+  expect(handler.flow.consumed).toBe(end - 1);
+});
+
 test("without pages nothing that was acknowledged is lost, and the rest is taken later", () => {
   const driver = new RecordingDriver({ pages: 3 * MIB });
   const region = driver.memory.pagesEnd - driver.memory.pagesStart;
