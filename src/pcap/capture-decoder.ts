@@ -2,7 +2,12 @@
  * Decodes a capture of either format from chunks. Pure: no file, no decompression.
  */
 
-import { type CapturedPacket, type CaptureFormat, captureError } from "./captured-packet.ts";
+import {
+  type CapturedPacket,
+  type CaptureFormat,
+  captureError,
+  notCaptureError,
+} from "./captured-packet.ts";
 import { OctetQueue } from "./octet-queue.ts";
 import { isPcapMagic, PcapReader } from "./pcap-reader.ts";
 import { PCAPNG_MAGIC, PcapngReader } from "./pcapng-reader.ts";
@@ -27,14 +32,14 @@ export class CaptureDecoder {
     if (this.#format === null) {
       if (this.#input.length < 4) return null;
       this.#format = formatOf(this.#input.view.getUint32(this.#input.start));
-      if (this.#format === null) throw captureError(0, "neither pcap nor pcapng");
+      if (this.#format === null) throw notCaptureError();
     }
     return this.#format.next(this.#input);
   }
 
   /** To be called when the octets end and `next` gave null. Throws ERR_CAPTURE if that cut a record. */
   finish(): void {
-    if (this.#format === null) throw captureError(0, "neither pcap nor pcapng, but empty or cut");
+    if (this.#format === null) throw notCaptureError();
     if (this.#input.length > 0 || !this.#format.isBetweenRecords) {
       throw captureError(this.#input.offset, "it ends within a record");
     }

@@ -36,7 +36,15 @@ export const MAX_CAPTURED_OCTETS = 262_144;
 export function captureError(offset: number, why: string, cause?: unknown): TunnelError {
   return new TunnelError(
     "ERR_CAPTURE",
-    `cannot read the capture: ${why}, at octet ${offset}; what came before is complete`,
+    `cannot read the capture: ${why}, at octet ${offset}; the packets before that are good`,
     { cause },
+  );
+}
+
+/** The error of a file that is no capture at all. */
+export function notCaptureError(): TunnelError {
+  return new TunnelError(
+    "ERR_CAPTURE",
+    "cannot read the capture: neither pcap nor pcapng, at octet 0; give one, plain or gzip",
   );
 }

@@ -1,6 +1,6 @@
 /**
- * The captures beside the project, with what tshark makes of them. They are not part of it: without them the tests
- * here say so, once, by name.
+ * The captures beside the project, with what tshark makes of them. They are not part of it: without them a
+ * test says so.
  */
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
@@ -12,7 +12,6 @@ const FOLDER = join(import.meta.dirname, "../../../shared/pcaps");
 
 export const hasCorpus: boolean = existsSync(FOLDER);
 export const NO_CORPUS = `no captures in ${FOLDER}: the reader is tested against made-up captures only`;
-if (!hasCorpus) console.warn(NO_CORPUS);
 
 export interface Truth {
   readonly format: { readonly kind: string; readonly endian: string; readonly resolution: string };

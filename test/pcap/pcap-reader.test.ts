@@ -1,5 +1,9 @@
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { exitStatus } from "../../src/errors.ts";
 import { MAX_CAPTURED_OCTETS } from "../../src/pcap/captured-packet.ts";
+import { readCaptureFile } from "../../src/pcap/read-capture.ts";
 import { damageAt, Fields, pcap, readAll } from "./capture-builder.ts";
 
 const ONE = Uint8Array.of(0x45, 1, 2, 3, 4);
@@ -92,4 +96,16 @@ test.each([
   ["text", Buffer.from("GET / HTTP/1.1\r\n")],
 ])("%s is no capture", async (_, bytes) => {
   expect((await readAll(bytes)).error).toMatchObject(damageAt(0, "neither pcap nor pcapng"));
+});
+
+test("a file that cannot be read is ERR_CAPTURE with its name and the reason; exit status 1", async () => {
+  const path = join(tmpdir(), "no-such-folder", "x.pcap");
+  const read = async (): Promise<void> => {
+    for await (const _ of readCaptureFile(path));
+  };
+  await expect(read()).rejects.toMatchObject({
+    code: "ERR_CAPTURE",
+    message: expect.stringMatching(/^cannot read .*x\.pcap: ENOENT/),
+  });
+  expect(exitStatus("ERR_CAPTURE")).toBe(1);
 });
