@@ -1,11 +1,19 @@
 import { expect, test } from "vitest";
 import type { TcpConnection } from "../../src/stack/ports.ts";
-import { buildTcp, checksum, NO_OFFLOAD, StackDriver, TcpFlag } from "../../src/testing/index.ts";
+import {
+  buildIp,
+  buildTcp,
+  buildUdp,
+  checksum,
+  NO_OFFLOAD,
+  StackDriver,
+  TcpFlag,
+} from "../../src/testing/index.ts";
 import { runCodecs } from "./codecs.ts";
 import { Dice } from "./dice.ts";
 import { mutate } from "./mutation.ts";
 import { type Finding, Observer } from "./observer.ts";
-import { makeWhole } from "./packet-view.ts";
+import { look, makeWhole } from "./packet-view.ts";
 import { runStack } from "./stack-run.ts";
 
 /** About ten seconds; `npm run fuzz` goes on from there. */
@@ -53,6 +61,27 @@ test("the observer finds a wrong checksum, a window that shrinks and a gap befor
     expect.stringMatching(/right edge moves left by \d+/),
     "SND.NXT jumps by 1",
   ]);
+});
+
+test("the observer joins fragments, and finds one that is missing and a datagram that is wrong", () => {
+  const fields = { source: "fd00::1", destination: "fd00::2", sourcePort: 1, destinationPort: 2 };
+  const whole = buildUdp({ ...fields, payload: new Uint8Array(3000).fill(7) });
+  const at = look(whole)!;
+  const parts = [0, 1000, 2000].map((from) => {
+    const head = Uint8Array.of(17, 0, 0, 0, 0, 0, 0, 9);
+    new DataView(head.buffer).setUint16(2, from | (from < 2000 ? 1 : 0));
+    const body = whole.subarray(at.start + from, at.start + from + (from < 2000 ? 1000 : 4000));
+    return buildIp(fields, 44, Buffer.concat([head, body]));
+  });
+  const watch = (fragments: readonly Uint8Array[]) => () => {
+    const observer = new Observer();
+    for (const fragment of fragments) observer.watch(fragment);
+  };
+  expect(watch(parts)).not.toThrow();
+  expect(watch([parts[0]!, parts[2]!])).toThrow("a fragment at 2000 behind 1000 octets");
+  parts[1] = parts[1]!.slice();
+  parts[1][500]! ^= 1;
+  expect(watch(parts)).toThrow("a wrong datagram: UDP checksum");
 });
 
 test("mutated packets have right IPv4 header checksums, nine in ten", () => {

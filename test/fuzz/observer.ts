@@ -6,8 +6,10 @@
  */
 
 import {
+  buildIp,
   type DecodedPacket,
   decodePacket,
+  type OtherPacket,
   patternFault,
   TcpFlag,
   type TcpPacket,
@@ -36,6 +38,8 @@ export class Observer {
   /** By {@link flowKey}: the last connection that was answered. */
   readonly flows: Map<string, SeenFlow> = new Map();
   packets = 0;
+  /** Of the datagram whose fragments are being written. */
+  #parts: Uint8Array[] = [];
 
   /** @throws Finding */
   watch(bytes: Uint8Array): void {
@@ -47,7 +51,32 @@ export class Observer {
       throw new Finding(`a packet that cannot be read: ${(error as Error).message}`);
     }
     if (packet.faults.length > 0) throw new Finding(`a wrong packet: ${packet.faults.join(", ")}`);
+    if (packet.kind === "other") this.#fragment(bytes, packet);
     if (packet.kind === "tcp" && (packet.flags & TcpFlag.RST) === 0) this.#tcp(packet);
+  }
+
+  /** The stack writes the fragments of a datagram in a row: they have to make a right one. */
+  #fragment(bytes: Uint8Array, packet: OtherPacket): void {
+    const v6 = packet.version === 6;
+    if (v6 && packet.protocol !== 44) throw new Finding(`protocol ${packet.protocol}`);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const field = view.getUint16(v6 ? 42 : 6);
+    const offset = v6 ? field & 0xfff8 : (field & 0x1fff) * 8;
+    const more = (field & (v6 ? 1 : 0x2000)) !== 0;
+    const payload = v6 ? packet.payload.subarray(8) : packet.payload;
+    if (offset === 0) this.#parts = [];
+    const before = this.#parts.reduce((sum, part) => sum + part.length, 0);
+    if (offset !== before) throw new Finding(`a fragment at ${offset} behind ${before} octets`);
+    if (more && payload.length % 8 !== 0) throw new Finding(`${payload.length} octets and more`);
+    this.#parts.push(payload);
+    if (more) return;
+    if (offset === 0) throw new Finding("a fragment that is all of its datagram");
+    const protocol = v6 ? bytes[40]! : packet.protocol;
+    const whole = buildIp(packet, protocol, Buffer.concat(this.#parts));
+    const { kind, faults } = decodePacket(whole);
+    this.#parts = [];
+    if (kind === "other") throw new Finding(`fragments of protocol ${protocol}`);
+    if (faults.length > 0) throw new Finding(`a wrong datagram: ${faults.join(", ")}`);
   }
 
   #tcp(packet: TcpPacket): void {

@@ -126,11 +126,11 @@ function drawOptions(dice: Dice): StackDriverOptions {
       udpTimeout: dice.pick([1000, 120_000, 300_000]),
       ...(small
         ? {
-            maxTcpFlows: 16,
+            maxTcpFlows: dice.pick([3, 16]),
             maxUdpFlows: 4,
             maxPending: 4,
             maxPendingPerSource: 3,
-            maxTimeWait: 3,
+            maxTimeWait: 1,
             maxFragmentOctets: 3 << 16,
           }
         : {}),
