@@ -14,7 +14,7 @@ export function isGzip(bytes: Uint8Array): boolean {
 
 /**
  * The decompressed octets, then the error of zlib if there is one. Chunks are fresh. Several members follow each
- * other (§2.2); what is behind them and is none is ignored, as gzip does.
+ * other (§2.2); zeros behind the last are padding and end the reading.
  */
 export async function* gunzip(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const inflate = new Inflater();

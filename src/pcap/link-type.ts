@@ -82,8 +82,8 @@ function ofEtherType(bytes: Uint8Array, at: number): Uint8Array | null {
 function ofProtocol(bytes: Uint8Array, etherType: number, start: number): Uint8Array | null {
   let type = etherType;
   let at = start;
+  // Reads outside give 0, which ends the walk.
   while (VLAN_TAGS.includes(type)) {
-    if (at + 4 > bytes.length) return null;
     type = read16(bytes, at + 2);
     at += 4;
   }

@@ -13,8 +13,6 @@ export class OctetQueue {
   end = 0;
   /** Offset in the stream of the octet at `start`. */
   offset = 0;
-  /** True when the room behind `end` is ours to write to. */
-  #isOwn = false;
 
   get length(): number {
     return this.end - this.start;
@@ -24,14 +22,15 @@ export class OctetQueue {
   push(chunk: Uint8Array): void {
     const waiting = this.end - this.start;
     if (waiting === 0) {
-      this.#use(chunk, chunk.length, false);
+      this.#use(chunk, chunk.length);
       return;
     }
-    if (!this.#isOwn || this.bytes.length - this.end < chunk.length) {
+    // Behind a chunk of the source there is no room: what is written to is ours.
+    if (this.bytes.length - this.end < chunk.length) {
       // Twice the need: a stream in small chunks costs a copy per doubling, not per chunk.
       const grown = new Uint8Array(2 * (waiting + chunk.length));
       grown.set(this.bytes.subarray(this.start, this.end));
-      this.#use(grown, waiting, true);
+      this.#use(grown, waiting);
     }
     this.bytes.set(chunk, this.end);
     this.end += chunk.length;
@@ -43,12 +42,11 @@ export class OctetQueue {
     this.offset += octets;
   }
 
-  #use(bytes: Uint8Array, end: number, isOwn: boolean): void {
+  #use(bytes: Uint8Array, end: number): void {
     // A Buffer would hand out Buffers, whose `slice` does not copy.
     this.bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.start = 0;
     this.end = end;
-    this.#isOwn = isOwn;
   }
 }

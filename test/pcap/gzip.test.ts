@@ -30,6 +30,13 @@ test.each([10, 5000, 100_000])(
   },
 );
 
+test("anything else behind the last member is damage, after the packets of earlier pieces", async () => {
+  const { packets, error } = await readAll(Buffer.concat([ZIPPED, Buffer.from("PK text")]));
+  const sure = Math.floor((inflatedLength(ZIPPED.length - 4096) - 24) / 116);
+  expect(packets.length).toBeGreaterThanOrEqual(sure);
+  expect(error).toMatchObject({ code: "ERR_CAPTURE" });
+});
+
 test("what expands a thousandfold is read in pieces", async () => {
   const records = Array.from({ length: 2000 }, () => ({ bytes: new Uint8Array(10_000) }));
   const zipped = gzipSync(pcap(records));
