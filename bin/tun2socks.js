@@ -3,10 +3,10 @@ import { existsSync } from "node:fs";
 
 const built = new URL("../dist/cli/main.js", import.meta.url);
 if (existsSync(built)) {
-  const { main } = await import(built.href);
+  const { endNow, main } = await import(built.href);
   process.exitCode = await main(process.argv.slice(2));
   // The loop has nothing left and ends by itself; should something cling to it, not for long.
-  setTimeout(() => process.exit(), 250).unref();
+  setTimeout(() => endNow(process.exitCode), 250).unref();
 } else {
   console.error("tun2socks: it is not built: dist/ is missing; run `npm ci` (ERR_ADDON_MISSING)");
   process.exitCode = 1;

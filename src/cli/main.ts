@@ -8,6 +8,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { exitStatus, TunnelError } from "../errors.ts";
+import { addon } from "../native/binding.ts";
 import { demoCommand } from "./demo.ts";
 import { writeError } from "./error-line.ts";
 import { EXEC_FAILED, execCommand } from "./exec.ts";
@@ -33,6 +34,16 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (line !== "") writeError(line);
     return name === "exec" && code !== 0 ? EXEC_FAILED : code;
   }
+}
+
+/** Ends the process although something clings to it, for instance a look-up that nobody answers. */
+export function endNow(status: number): never {
+  try {
+    addon().exitNow(status);
+  } catch {
+    // Not built: then this waits for the look-up.
+  }
+  process.exit(status);
 }
 
 /** Who reads our output may go (`| head`): what runs goes on, and cleans up at its end. */

@@ -16,7 +16,7 @@ import {
   type TunnelFlags,
   value,
 } from "./flags.ts";
-import { stopSignal } from "./stop-signal.ts";
+import { STOPPED, stopSignal } from "./stop-signal.ts";
 import { parseChoice, parseDevice } from "./values.ts";
 
 interface RunFlags extends TunnelFlags {
@@ -55,9 +55,13 @@ Exit status: 0, 2 usage, 69 proxy, 77 permission, 1 otherwise.`,
 async function run(flags: RunFlags): Promise<number> {
   const log = createLog(flags.logLevel);
   const stopped = stopSignal();
-  const session = await openSession(flags, log, flags.binding === "native");
+  // Neither a silent resolver nor a silent proxy keeps us from ending when told to.
+  const opening = openSession(flags, log, flags.binding === "native");
+  const session = await Promise.race([opening, stopped]);
+  if (session === STOPPED) return 0;
   try {
-    const refusal = await session.probe();
+    const refusal = await Promise.race([session.probe(), stopped]);
+    if (refusal === STOPPED) return 0;
     if (refusal !== null) {
       if (flags.requireProxy) throw refusal.error;
       log.warn?.(

@@ -263,6 +263,8 @@ export interface Addon {
    * /proc/PPID/limits, else 1024), and our own hard limit.
    */
   nofile(): { readonly soft: number; readonly hard: number };
+  /** _exit(2): ends the process without waiting for a thread that is in getaddrinfo(3), as process.exit() would. */
+  exitNow(status: number): never;
 }
 
 let loaded: Addon | undefined;

@@ -1,6 +1,6 @@
 /*
- * The memory of an environment: one reserved mapping that every offset refers to; and the limits of
- * the process.
+ * The memory of an environment: one reserved mapping that every offset refers to; and the limits and
+ * the end of the process.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -128,6 +128,15 @@ static napi_value nofile(napi_env env, napi_callback_info info)
 	return result;
 }
 
+/* Without exit handlers: that of libuv waits for its threads, and a thread in getaddrinfo(3) for a resolver. */
+static napi_value exit_now(napi_env env, napi_callback_info info)
+{
+	napi_value argument;
+
+	arguments(env, info, 1, &argument);
+	_exit(to_int(env, argument, EXIT_FAILURE));
+}
+
 void register_memory(napi_env env, napi_value exports)
 {
 	static const struct function table[] = {
@@ -135,6 +144,7 @@ void register_memory(napi_env env, napi_value exports)
 		{"release", release},
 		{"resident", resident},
 		{"nofile", nofile},
+		{"exitNow", exit_now},
 	};
 
 	define(env, exports, table, sizeof(table) / sizeof(table[0]));

@@ -1,6 +1,7 @@
 /** `tun2socks run`: a TUN device in a namespace, routes set by hand, the built-in server as proxy. */
 
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { lacks } from "../support/requirements.ts";
 import { CLI, fixture, ip, type Running, SERVER_IPV4, World } from "../support/world.ts";
@@ -112,6 +113,42 @@ describe("a device that was there", () => {
     expect(status).toBe(1);
     expect(stderr).toMatch(/^tun2socks: [^\n]*\(ERR_TUN_BUSY\)\n$/);
     await stop(first);
+  });
+});
+
+describe("SIGTERM while run still waits for", () => {
+  /** Nobody answers there, and nobody says so. */
+  const SILENT = "10.77.0.77";
+
+  beforeAll(() => {
+    ip("-n", world.client, "neigh", "add", SILENT, "lladdr", "02:00:00:00:00:77", "dev", "c0");
+  });
+
+  const proxied = `${node} ${CLI} run -d tun5 -p`;
+  test.each([
+    ["a proxy that is silent", `exec ${proxied} ${SILENT}`, "-t"],
+    [
+      "a resolver that is silent",
+      `mount --bind $1 /etc/resolv.conf; exec ${proxied} proxy.example`,
+      "-u",
+    ],
+  ])("%s ends it within a second, with status 0", async (_name, script, protocol) => {
+    const resolver = join(world.directory, "resolv.conf");
+    writeFileSync(resolver, `nameserver ${SILENT}\n`);
+    const running = world.start(world.client, [
+      "unshare",
+      "-m",
+      "sh",
+      "-c",
+      script,
+      "sh",
+      resolver,
+    ]);
+    await world.asks(world.client, SILENT, protocol);
+    const stopping = performance.now();
+    await stop(running);
+    expect(performance.now() - stopping).toBeLessThan(1000);
+    expect(running.stderr).toBe("");
   });
 });
 

@@ -132,6 +132,16 @@ export class World {
     throw new Error(`nothing is bound to port ${port} in ${namespace}`);
   }
 
+  /** Resolves once a program in a namespace has a TCP (-t) or UDP (-u) socket towards `address`. */
+  async asks(namespace: string, address: string, protocol: string): Promise<void> {
+    for (let i = 0; i < 200; i++) {
+      const argv = ["netns", "exec", namespace, "ss", "-Hna", protocol, "dst", address];
+      if (spawnSync("ip", argv, { encoding: "utf8" }).stdout.trim() !== "") return;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    throw new Error(`nobody asks ${address} in ${namespace}`);
+  }
+
   close(): void {
     for (const child of this.#children) if (child.exitCode === null) child.kill("SIGKILL");
     this.#children.length = 0;
