@@ -102,6 +102,9 @@ function describe(error: unknown, command: string): [line: string, status: numbe
         ? "no such command"
         : error.message
             .replace(/^error: /, "")
+            // A flag or a command that was mistyped may hold a proxy URL: no value, no credentials.
+            .replace(/('-[^=]*)=.*'/s, "$1'")
+            .replace(/'.*@/s, "'…@")
             .replace(/\. Expected \d+ arguments? but got \d+\.$/, "")
             .trim();
     return [`${text}; see ${command} --help (ERR_USAGE)`, 2];

@@ -110,6 +110,16 @@ describe("mistakes", () => {
     );
   });
 
+  test.each([
+    ["run -d tun0 --prxy=socks5://user:se'cret@192.0.2.1", "unknown option '--prxy'; see"],
+    ["exec --prxy=user:se'cret@192.0.2.1 true", "unknown option '--prxy'; see"],
+    ["socks5://user:se'cret@192.0.2.1", "unknown command '…@192.0.2.1'; see tun2socks --help"],
+  ])("tun2socks %s does not repeat the password", async (words, line) => {
+    await main(words.split(" "));
+    expect(stderr).toContain(`tun2socks: ${line}`);
+    expect(stderr).not.toContain("cret");
+  });
+
   test.each(["ALL_PROXY", "all_proxy"])("a scheme we lack in %s is named", async (name) => {
     vi.stubEnv(name, "http://user:secret@192.0.2.1:8080");
     expect(await main(["exec", "true"])).toBe(125);
