@@ -64,7 +64,7 @@ export function lacksUdp(refusal: Refusal): boolean {
 
 /** True when the trouble is the proxy's or ours, not the destination's: worth a line to the operator. */
 export function isOperatorsConcern(refusal: Refusal): boolean {
-  return refusal.kind !== "reply" && refusal.kind !== "timeout";
+  return refusal.kind === "timeout" ? refusal.isProxySilent === true : refusal.kind !== "reply";
 }
 
 /** REP field of RFC 1928 §6. */

@@ -207,7 +207,7 @@ export class SocksAssociation
 
   onTimer(): void {
     if (!this.#open) {
-      this.#refuse(this.#proxy.timeout("from the resolver about the UDP relay"));
+      this.#refuse(this.#proxy.timeout("from the resolver about the UDP relay", true));
       return;
     }
     const { timers } = this.#proxy.environment;

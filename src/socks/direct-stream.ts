@@ -119,10 +119,10 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
       return;
     }
     if (this.#connected) {
-      this.#refuse(this.#proxy.timeout(dial.handshake.awaited));
+      this.#refuse(this.#proxy.handshakeTimeout(dial));
       return;
     }
-    this.#tryNext(dial, this.#proxy.timeout("to the connection"));
+    this.#tryNext(dial, this.#proxy.timeout("to the connection", true));
   }
 
   /** The address of `dial` failed as `refusal` says. */

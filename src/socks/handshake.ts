@@ -105,6 +105,11 @@ export class Handshake {
     return this.#step === Step.REPLY;
   }
 
+  /** The server may be waiting for the destination of a CONNECT. */
+  get awaitsDestination(): boolean {
+    return this.awaitsReply && this.#command === Command.CONNECT;
+  }
+
   /** What the server is waited for, for the message of a time-out. */
   get awaited(): string {
     return this.awaitsReply ? "to the request" : "to the negotiation";

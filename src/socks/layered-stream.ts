@@ -99,8 +99,8 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
 
   onDialTimer(dial: Dial): void {
     if (dial.refusal !== null) this.#refuse(dial.refusal);
-    else if (this.#connected) this.#refuse(this.#proxy.timeout(dial.handshake.awaited));
-    else this.#tryNext(dial, this.#proxy.timeout("to the connection"));
+    else if (this.#connected) this.#refuse(this.#proxy.handshakeTimeout(dial));
+    else this.#tryNext(dial, this.#proxy.timeout("to the connection", true));
   }
 
   #tryNext(dial: Dial, refusal: Refusal): void {

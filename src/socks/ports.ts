@@ -25,6 +25,8 @@ export interface Refusal {
   readonly kind: "reply" | "unreachable" | "auth" | "protocol" | "timeout" | "local";
   /** REP of RFC 1928 §6 when kind is "reply", else 0. */
   readonly reply: number;
+  /** With "timeout": the proxy itself is silent, nothing was asked of a destination yet. */
+  readonly isProxySilent?: boolean;
   /** For the log and for the start-up probe. */
   readonly error: TunnelError;
 }

@@ -87,9 +87,14 @@ export class SocksProxy {
     if (this.environment.timers.now() >= this.#nextLookup) void this.resolve();
   }
 
-  timeout(what: string): Refusal {
+  /** `isProxySilent`: it was not waiting for a destination. */
+  timeout(what: string, isProxySilent: boolean): Refusal {
     const why = `no answer ${what} in time; is it overloaded, or a firewall in between?`;
-    return new SocksRefusal("timeout", this.label, why);
+    return new SocksRefusal("timeout", this.label, why, 0, isProxySilent);
+  }
+
+  handshakeTimeout({ handshake }: Dial): Refusal {
+    return this.timeout(handshake.awaited, !handshake.awaitsDestination);
   }
 
   unresolved(): Refusal {

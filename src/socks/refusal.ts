@@ -13,14 +13,16 @@ const { errno } = constants;
 export class SocksRefusal implements Refusal {
   readonly kind: Refusal["kind"];
   readonly reply: number;
+  readonly isProxySilent: boolean;
   readonly #label: string;
   readonly #why: string;
   #error: TunnelError | null = null;
 
   /** `why`: what failed and what to do, without credentials; `label` names the proxy. */
-  constructor(kind: Refusal["kind"], label: string, why: string, reply = 0) {
+  constructor(kind: Refusal["kind"], label: string, why: string, reply = 0, isProxySilent = false) {
     this.kind = kind;
     this.reply = reply;
+    this.isProxySilent = isProxySilent;
     this.#label = label;
     this.#why = why;
   }

@@ -78,6 +78,15 @@ test("one line, not one per flow, tells of a proxy that is down", () => {
   expect(world.lines.at(-1)).toMatch(/ \(and 4 more\)$/);
 });
 
+test("a proxy that is silent is worth a line, a destination that is silent is not", () => {
+  const world = new RelayWorld();
+  for (const isProxySilent of [false, true]) {
+    world.tcp(TARGET, 40000 + Number(isProxySilent)).syn();
+    world.act(() => world.upstream.stream.refuse({ ...trouble("timeout"), isProxySilent }));
+    expect(world.lines.length).toBe(Number(isProxySilent));
+  }
+});
+
 test.each(["direct", "layered"] as const)("octets pass both ways unchanged (%s)", (shape) => {
   const { world, client } = opened(shape);
   const up = pattern(0, 0, 20_000);

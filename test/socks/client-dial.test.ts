@@ -199,6 +199,7 @@ describe.each(SHAPES)("dialling, %s shape", (shape) => {
     expect(client.events).toEqual([]);
     pass(1010);
     expect(await client.refused()).toMatch(expected);
+    expect(client.refusal?.isProxySilent).toBe(steps < 2);
     await peer.gone();
     expect(timers.next()).toBe(-1);
   });
