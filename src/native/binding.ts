@@ -216,6 +216,11 @@ export interface Addon {
   /** getsockname / getpeername into five int32. 0 or -errno. */
   localAddress(fd: number, address: Int32Array): number;
   peerAddress(fd: number, address: Int32Array): number;
+  /**
+   * The addresses of all interfaces of this host into rows of five int32 (as `localAddress`), port 0. How many there
+   * are, which may be more than there is room for; or -errno.
+   */
+  hostAddresses(rows: Int32Array): number;
   /** readv of `count` [offset, length] rows. Octets, 0 at end of stream, -errno. */
   recv(fd: number, rows: Int32Array, count: number): number;
   /** sendmsg(MSG_NOSIGNAL) of `count` rows. Octets or -errno. */

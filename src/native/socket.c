@@ -2,6 +2,7 @@
  * Stream sockets: descriptors or -errno, rows of offsets into the memory. Nothing here throws.
  */
 #include <errno.h>
+#include <ifaddrs.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
@@ -293,6 +294,31 @@ static napi_value keep_alive(napi_env env, napi_callback_info info)
 	return integer(env, 0);
 }
 
+/* Of all interfaces, also of one without carrier, whose addresses are reached all the same. */
+static napi_value host_addresses(napi_env env, napi_callback_info info)
+{
+	napi_value argument;
+	struct ifaddrs *list;
+	struct rows rows;
+	int64_t count = 0;
+
+	arguments(env, info, 1, &argument);
+	rows = to_rows(env, argument);
+	if (getifaddrs(&list) != 0)
+		return integer(env, -errno);
+	for (const struct ifaddrs *at = list; at != NULL; at = at->ifa_next) {
+		const union address *address = (const union address *)at->ifa_addr;
+
+		if (address == NULL || (address->any.sa_family != AF_INET && address->any.sa_family != AF_INET6))
+			continue;
+		if ((size_t)(count + 1) * ADDRESS <= rows.length)
+			from_address(address, rows.at + count * ADDRESS);
+		count++;
+	}
+	freeifaddrs(list);
+	return integer(env, count);
+}
+
 static napi_value outstanding(napi_env env, napi_callback_info info)
 {
 	napi_value argument;
@@ -317,6 +343,7 @@ void register_socket(napi_env env, napi_value exports)
 		{"close", close_socket},
 		{"reset", reset},
 		{"keepAlive", keep_alive},
+		{"hostAddresses", host_addresses},
 		{"outstanding", outstanding},
 	};
 

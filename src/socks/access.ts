@@ -8,8 +8,9 @@
  * RFC 3056) is judged too. Groups are refused always: SOCKS has no way to join them.
  */
 
-import { networkInterfaces } from "node:os";
-import { Endpoint, parseAddress } from "../stack/wire/address.ts";
+import type { Addon } from "../native/binding.ts";
+import { Endpoint } from "../stack/wire/address.ts";
+import { readWords } from "./words.ts";
 
 /** Why a destination is refused; "allowed" if it is not. */
 export type Verdict = "allowed" | "group" | "own-host" | "link-local" | "private";
@@ -57,17 +58,24 @@ export class AccessPolicy {
   }
 }
 
-/** The addresses of this host's interfaces. */
-export function ownAddresses(): Endpoint[] {
-  const own: Endpoint[] = [];
-  for (const addresses of Object.values(networkInterfaces())) {
-    for (const { address } of addresses ?? []) {
-      const parsed = parseAddress(address);
-      if (parsed !== null) own.push(parsed);
-    }
+/**
+ * The addresses of this host's interfaces. Those of Node.js leave out interfaces without carrier (a bridge of Docker
+ * without containers), whose addresses are this host all the same.
+ */
+export function ownAddresses(addon: Addon): Endpoint[] {
+  let rows = new Int32Array(64 * WORDS);
+  let count = addon.hostAddresses(rows);
+  while (count * WORDS > rows.length) {
+    rows = new Int32Array(2 * count * WORDS);
+    count = addon.hostAddresses(rows);
   }
+  const own: Endpoint[] = [];
+  for (let i = 0; i < count; i++) own.push(readWords(rows, i * WORDS, new Endpoint()));
   return own;
 }
+
+/** Of a row. */
+const WORDS = 5;
 
 /** fd00:ec2::254, the IPv6 address of EC2's instance metadata service. */
 function isEc2Metadata({ w0, w1, w2, w3 }: Endpoint): boolean {

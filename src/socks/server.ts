@@ -201,7 +201,7 @@ export class SocksServer
     const now = this.timers.now();
     if (now - this.#ownKnown >= OWN_ADDRESSES_LIFE) {
       this.#ownKnown = now;
-      this.#policy.setOwn(ownAddresses());
+      this.#policy.setOwn(ownAddresses(this.addon));
     }
     return this.#policy.judge(client, destination);
   }

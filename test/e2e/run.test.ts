@@ -208,6 +208,21 @@ describe("the proxy", () => {
     await stop(lenient);
   });
 
+  test.skipIf(lacks("curl"))(
+    "serves no address of its own host, be it of an interface without carrier",
+    async () => {
+      const host = world.namespace("host");
+      ip("-n", host, "link", "add", "idle0", "type", "veth", "peer", "name", "idle1");
+      ip("-n", host, "addr", "add", "203.0.113.77/24", "dev", "idle0");
+      ip("-n", host, "link", "set", "idle0", "up");
+      world.start(host, [node, CLI, "proxy"]);
+      await world.bound(host, 1080);
+      const curl = ["curl", "-sS", "--socks5", "127.0.0.1:1080", "http://203.0.113.77:9/"];
+      const { stderr } = await world.run(host, curl);
+      expect(stderr).toMatch(/203\.0\.113\.77.* \(2\)/);
+    },
+  );
+
   test.skipIf(lacks("curl"))("that refuses to be open says so", async () => {
     const { status, stderr } = await world.run(world.client, [
       node,

@@ -1,5 +1,6 @@
 import { networkInterfaces } from "node:os";
 import { afterEach, expect, test } from "vitest";
+import { addon } from "../../src/native/binding.ts";
 import { AccessPolicy, ownAddresses } from "../../src/socks/access.ts";
 import { type Endpoint, formatAddress, parseAddress } from "../../src/stack/wire/address.ts";
 import { Client, closeAll, GREETING, openServer, request } from "./server-harness.ts";
@@ -120,7 +121,7 @@ test("allowPrivate opens all but groups", () => {
 });
 
 test("this host's own addresses are those of its interfaces", () => {
-  const own = ownAddresses().map(formatAddress);
+  const own = ownAddresses(addon()).map(formatAddress);
   expect(own).toContain("127.0.0.1");
   for (const list of Object.values(networkInterfaces())) {
     for (const { address: text } of list ?? []) expect(own).toContain(formatAddress(address(text)));
