@@ -122,7 +122,7 @@ export class SocksServer
   /**
    * Starts to listen; returns the address and port in use.
    *
-   * @throws TunnelError ERR_PROXY_OPEN (beyond loopback, no credentials, not `open`), ERR_PROXY_LISTEN.
+   * @throws TunnelError ERR_PROXY_OPEN (beyond loopback, no credentials, not `open`), ERR_PROXY_PERMISSION, ERR_PROXY_LISTEN.
    */
   listen(): Endpoint {
     const { address, port, open } = this.#options;
@@ -148,7 +148,8 @@ export class SocksServer
     }
     if (result < 0) {
       this.close();
-      throw new TunnelError("ERR_PROXY_LISTEN", listenFailure(endpoint, -result));
+      const code = result === -EACCES ? "ERR_PROXY_PERMISSION" : "ERR_PROXY_LISTEN";
+      throw new TunnelError(code, listenFailure(endpoint, -result));
     }
     this.#pollId = result;
     this.addon.localAddress(this.#listener, this.address);

@@ -115,6 +115,12 @@ const CASES: readonly Case[] = [
     says: "(ERR_TUN_PERMISSION)",
   },
   {
+    name: "proxy on a port that needs a capability",
+    script: `${UNPRIVILEGED} ${node} ${CLI} proxy --listen 127.0.0.1:80`,
+    status: 77,
+    says: "ports below 1024 need CAP_NET_BIND_SERVICE; choose another port (ERR_PROXY_PERMISSION)",
+  },
+  {
     name: "forbidden user namespaces",
     script: `exec unshare --user --map-root-user sh -c '
       echo 0 > /proc/sys/user/max_user_namespaces
