@@ -127,6 +127,12 @@ export async function openSession(flags: TunnelFlags, log: Log, native: boolean)
       );
     }
   }
+  if (flags.hostLoopback && !native) {
+    throw usage(
+      "cannot use --host-loopback: --binding tuntap2 has no way to the host's loopback",
+      "leave it out, or use --binding native",
+    );
+  }
   try {
     return await Session.open({
       proxy: flags.proxy,

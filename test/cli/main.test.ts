@@ -91,6 +91,11 @@ describe("mistakes", () => {
     ["run -d tun0 extra", 2, "too many arguments for 'run'; see tun2socks run --help (ERR_USAGE)"],
     ["run -d tun0 --binding x", 2, 'cannot use --binding: "x" is not known; write one of native'],
     ["run -d tun0 -p ftp://192.0.2.1", 2, "cannot use the proxy URL of -p: the scheme ftp is not"],
+    [
+      "run -d tun0 --binding tuntap2 --host-loopback -p 192.0.2.1",
+      2,
+      "cannot use --host-loopback: --binding tuntap2 has no way to the host's loopback; leave it",
+    ],
     ["proxy --listen x", 2, 'cannot use --listen: "x" is not an address; write 192.0.2.1, 192.0'],
     ["proxy --user x", 2, "cannot use --user: it has no name or no password; write --user NAME"],
     ["proxy --user-file /no/such", 2, "cannot read /no/such: no such file; check the path"],
