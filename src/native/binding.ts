@@ -233,6 +233,11 @@ export interface Addon {
   reset(fd: number): void;
   /** SO_KEEPALIVE: after `idle` seconds of silence, `count` probes, `interval` seconds apart. 0 or -errno. */
   keepAlive(fd: number, idle: number, interval: number, count: number): number;
+  /**
+   * Sets TCP_USER_TIMEOUT to `milliseconds`, or to none while octets wait for nothing but the peer's window.
+   * 1: octets are outstanding, 0: none, or -errno.
+   */
+  userTimeout(fd: number, milliseconds: number): number;
   /** Octets in the send queue that the peer has not acknowledged (SIOCOUTQ), or -errno. */
   outstanding(fd: number): number;
   /**

@@ -294,6 +294,29 @@ static napi_value keep_alive(napi_env env, napi_callback_info info)
 	return integer(env, 0);
 }
 
+/*
+ * The kernel counts probes of a closed window against TCP_USER_TIMEOUT too, answered or not (tcp_probe_timer in
+ * net/ipv4/tcp_timer.c). With octets to send and none on their way the peer's window is what holds them.
+ */
+static napi_value user_timeout(napi_env env, napi_callback_info info)
+{
+	napi_value argv[2];
+	struct tcp_info state = {0};
+	socklen_t length = sizeof(state);
+	int fd, timeout, outstanding;
+
+	arguments(env, info, 2, argv);
+	fd = to_int(env, argv[0], -1);
+	timeout = to_int(env, argv[1], 0);
+	if (ioctl(fd, SIOCOUTQ, &outstanding) != 0 || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &length) != 0)
+		return integer(env, -errno);
+	if (outstanding > 0 && state.tcpi_unacked == 0)
+		timeout = 0;
+	if (set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, timeout) != 0)
+		return integer(env, -errno);
+	return integer(env, outstanding > 0);
+}
+
 /* Of all interfaces, also of one without carrier, whose addresses are reached all the same. */
 static napi_value host_addresses(napi_env env, napi_callback_info info)
 {
@@ -343,6 +366,7 @@ void register_socket(napi_env env, napi_value exports)
 		{"close", close_socket},
 		{"reset", reset},
 		{"keepAlive", keep_alive},
+		{"userTimeout", user_timeout},
 		{"hostAddresses", host_addresses},
 		{"outstanding", outstanding},
 	};

@@ -15,11 +15,9 @@ import type { Handshake } from "./handshake.ts";
 import type { Destination, DirectStream, Refusal, StreamHandler } from "./ports.ts";
 import type { SocksProxy } from "./proxy.ts";
 import { errnoRefusal } from "./refusal.ts";
+import { Silence, USER_TIMEOUT } from "./silence.ts";
 
 const { EAGAIN, ECONNRESET, EPIPE } = constants.errno;
-
-/** A connection that has data outstanding and hears nothing for so long is dead, ms (TCP_USER_TIMEOUT). */
-const USER_TIMEOUT = 30_000;
 
 const FAILED: number = Epoll.ERR | Epoll.HUP;
 
@@ -32,6 +30,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
   readonly #addon: Addon;
   readonly #poller: Poller;
   readonly #handler: StreamHandler;
+  readonly #silence: Silence;
   /** Null once open or closed. */
   #dial: Dial | null;
   #fd = -1;
@@ -59,6 +58,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
     this.#addon = proxy.environment.addon as Addon;
     this.#poller = proxy.environment.poller as Poller;
     this.#handler = handler;
+    this.#silence = new Silence(this.#addon, proxy.environment.timers, this.#userTimeout);
     this.#dial = proxy.takeDial(this, command, destination);
     const refusal = this.#attempt(this.#dial);
     if (refusal !== null) {
@@ -84,6 +84,10 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
     this.#addon.keepAlive(this.#fd, idle, 10, 3);
   }
 
+  get #userTimeout(): number {
+    return this.#proxy.environment.userTimeout ?? USER_TIMEOUT;
+  }
+
   /** Connects to the address of `dial`, or to the next one that does not fail at once. Null: under way. */
   #attempt(dial: Dial): Refusal | null {
     const proxy = this.#proxy;
@@ -96,7 +100,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
       proxy.words[2] = w2;
       proxy.words[3] = w3;
       proxy.words[4] = port;
-      let result = this.#addon.tcpConnect(proxy.words, mark, device, USER_TIMEOUT);
+      let result = this.#addon.tcpConnect(proxy.words, mark, device, this.#userTimeout);
       if (result >= 0) {
         this.#fd = result;
         this.#bits = Epoll.OUT;
@@ -253,6 +257,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
       if (this.#broken === 0) this.#broken = -sent;
       return sent;
     }
+    this.#silence.sent(this.#fd);
     let offered = 0;
     for (let i = 0; i < count; i++) offered += rows[2 * i + 1] as number;
     if (sent < offered) {
@@ -280,6 +285,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
     this.#releaseDial();
     if (this.#fd < 0) return;
     this.#unwatch();
+    this.#silence.stop();
     this.#addon.reset(this.#fd);
     this.#fd = -1;
   }
@@ -338,6 +344,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
   #drop(): void {
     if (this.#fd < 0) return;
     this.#unwatch();
+    this.#silence.stop();
     this.#addon.close(this.#fd);
     this.#fd = -1;
     this.#connected = false;

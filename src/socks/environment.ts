@@ -25,4 +25,6 @@ export interface SocketEnvironment {
   readonly device: string;
   /** Milliseconds from `connect` to the proxy's answer; {@link DIAL_DEADLINE} by default. */
   readonly dialDeadline: number;
+  /** How long the proxy may be silent with octets outstanding, ms; USER_TIMEOUT of silence.ts by default. */
+  readonly userTimeout?: number;
 }

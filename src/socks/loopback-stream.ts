@@ -11,6 +11,7 @@ import { Timer, type TimerHandler, type Timers } from "../stack/timer-wheel.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { loopbackRefusal } from "./loopback-refusal.ts";
 import type { DirectStream, StreamHandler } from "./ports.ts";
+import { Silence, USER_TIMEOUT } from "./silence.ts";
 
 /** What a stream needs of its worker. */
 export interface LoopbackEnvironment {
@@ -19,8 +20,6 @@ export interface LoopbackEnvironment {
   readonly timers: Timers;
 }
 
-/** RFC 5482: unsent data for this long, ms, ends the connection. */
-const USER_TIMEOUT = 30_000;
 const EAGAIN = 11;
 
 const CONNECTING = 0;
@@ -32,6 +31,7 @@ export class LoopbackStream implements DirectStream, PollHandler, TimerHandler {
   readonly #environment: LoopbackEnvironment;
   readonly #handler: StreamHandler;
   readonly #failure: Timer = new Timer(this);
+  readonly #silence: Silence;
   #fd: number;
   #pollId = -1;
   #state: number = CONNECTING;
@@ -41,6 +41,7 @@ export class LoopbackStream implements DirectStream, PollHandler, TimerHandler {
   constructor(environment: LoopbackEnvironment, endpoint: Endpoint, handler: StreamHandler) {
     this.#environment = environment;
     this.#handler = handler;
+    this.#silence = new Silence(environment.addon, environment.timers, USER_TIMEOUT);
     const { w0, w1, w2, w3, port } = endpoint;
     const address = Int32Array.of(w0, w1, w2, w3, port);
     this.#fd = environment.addon.tcpConnect(address, 0, "", USER_TIMEOUT);
@@ -60,6 +61,7 @@ export class LoopbackStream implements DirectStream, PollHandler, TimerHandler {
 
   send(rows: Int32Array, count: number): number {
     const sent = this.#environment.addon.send(this.#fd, rows, count);
+    this.#silence.sent(this.#fd);
     let offered = 0;
     for (let i = 1; i < 2 * count; i += 2) offered += rows[i] as number;
     if (sent === -EAGAIN || (sent >= 0 && sent < offered)) {
@@ -147,6 +149,7 @@ export class LoopbackStream implements DirectStream, PollHandler, TimerHandler {
     if (this.#state === CLOSED) return false;
     this.#unwatch();
     this.#environment.timers.clear(this.#failure);
+    this.#silence.stop();
     this.#state = CLOSED;
     return this.#fd >= 0;
   }

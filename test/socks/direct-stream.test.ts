@@ -1,6 +1,8 @@
 import { constants } from "node:os";
 import { afterEach, expect, test } from "vitest";
+import type { SocketEnvironment } from "../../src/socks/environment.ts";
 import type { DirectStream } from "../../src/socks/ports.ts";
+import { TimerWheel } from "../../src/stack/timer-wheel.ts";
 import {
   closeServers,
   open,
@@ -10,15 +12,18 @@ import {
   settle,
   until,
   wakeUps,
+  within,
 } from "./client-harness.ts";
 
-const { ECONNRESET, EPIPE } = constants.errno;
+const { ECONNRESET, EPIPE, ETIMEDOUT } = constants.errno;
 
 afterEach(closeServers);
 
-async function opened(): Promise<{ client: Recorder; peer: Peer; stream: DirectStream }> {
+async function opened(
+  options: Partial<SocketEnvironment> = {},
+): Promise<{ client: Recorder; peer: Peer; stream: DirectStream }> {
   const server = await ScriptedServer.listen();
-  const client = new Recorder().connect(open("direct", server.url));
+  const client = new Recorder().connect(open("direct", server.url, options));
   const peer = await server.accept();
   await peer.grant();
   await client.has("open");
@@ -191,4 +196,29 @@ test("a closed stream is told nothing any more", async () => {
   peer.send("6162");
   await settle();
   expect(client.events).toEqual([]);
+});
+
+test("a peer that keeps its window closed is no dead one, though the kernel alone takes it for one", async () => {
+  // Two connections alike, but the wheel of one stands still: nobody looks after it. A second is half a minute here.
+  const userTimeout = 1000;
+  const wheel = new TimerWheel();
+  const watched = await opened({ userTimeout, timers: wheel });
+  const left = await opened({ userTimeout, timers: new TimerWheel() });
+  const chunk = "x".repeat(60_000);
+  const [octets] = [watched, left].map(({ client, peer }) => {
+    peer.socket.pause();
+    let total = 0;
+    for (let taken = client.send(chunk); taken > 0; taken = client.send(chunk)) total += taken;
+    return total;
+  });
+  const fate = `errno ${ETIMEDOUT}`;
+  while (!left.client.events.includes(fate)) {
+    within(() => wheel.advance(wheel.now() + 1));
+    await settle(1);
+  }
+  expect(watched.client.events).toEqual([]);
+  watched.peer.socket.resume();
+  await until("all of it at the peer", () => watched.peer.received.length === octets);
+  watched.stream.close();
+  expect(wheel.next()).toBe(-1);
 });
