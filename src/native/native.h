@@ -50,9 +50,10 @@ struct tun_settings {
 	bool default_route;
 };
 
-/* tun_setup.c: 0, or -1 with *failure filled. Both act in the calling thread's network namespace. */
+/* tun_setup.c: 0, or -1 with *failure filled. All act in the calling thread's network namespace. */
 int tun_open_device(const struct tun_request *request, struct tun_info *info, struct failure *failure);
 int tun_configure_device(const char *name, const struct tun_settings *settings, struct failure *failure);
+int tun_set_queue_length(const char *name, int length, struct failure *failure);
 /* Brings up "lo" in the calling thread's network namespace. */
 int loopback_up(struct failure *failure);
 

@@ -20,7 +20,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/rtnetlink.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -81,47 +80,6 @@ static int map_ids(const struct spawn_plan *plan, struct failure *failure)
 	return 0;
 }
 
-/*
- * SIOCSIFTXQLEN asks for CAP_NET_ADMIN of the initial user namespace (net/core/dev_ioctl.c), rtnetlink
- * only for that of the device's. 0 or errno.
- */
-static int set_queue_length(const struct tun_info *device, int length)
-{
-	struct {
-		struct nlmsghdr header;
-		struct ifinfomsg link;
-		struct rtattr name_head;
-		char name[16];
-		struct rtattr length_head;
-		uint32_t length;
-	} request = {
-		.header = {.nlmsg_len = sizeof(request),
-			   .nlmsg_type = RTM_NEWLINK,
-			   .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
-		.link = {.ifi_family = AF_UNSPEC},
-		.name_head = {.rta_len = RTA_LENGTH(sizeof(request.name)), .rta_type = IFLA_IFNAME},
-		.length_head = {.rta_len = RTA_LENGTH(sizeof(uint32_t)), .rta_type = IFLA_TXQLEN},
-		.length = (uint32_t)length,
-	};
-	struct {
-		struct nlmsghdr header;
-		struct nlmsgerr error;
-		char rest[256];
-	} answer;
-	int err = 0;
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	if (fd < 0)
-		return errno;
-	memcpy(request.name, device->name, sizeof(request.name));
-	memset(&answer, 0, sizeof(answer));
-	if (send(fd, &request, sizeof(request), 0) < 0 || recv(fd, &answer, sizeof(answer), 0) < 0)
-		err = errno;
-	else if (answer.header.nlmsg_type == NLMSG_ERROR)
-		err = -answer.error.error;
-	close(fd);
-	return err;
-}
-
 /* Everything before the report. 0, or -1 with report->failure. */
 static int set_up(const struct spawn_plan *plan, struct spawn_report *report)
 {
@@ -141,12 +99,11 @@ static int set_up(const struct spawn_plan *plan, struct spawn_report *report)
 	if (tun_open_device(&plan->device, &report->tun, failure) != 0)
 		return -1;
 	struct tun_settings settings = plan->settings;
-	if (settings.tx_queue_length > 0) {
-		int err = set_queue_length(&report->tun, settings.tx_queue_length);
-		if (err != 0)
-			spawn_warn(report, err, "set txqueuelen", "");
-		settings.tx_queue_length = 0;
-	}
+	struct failure refusal;
+	if (settings.tx_queue_length > 0 &&
+	    tun_set_queue_length(report->tun.name, settings.tx_queue_length, &refusal) != 0)
+		spawn_warn(report, refusal.err, "set txqueuelen", "");
+	settings.tx_queue_length = 0;
 	if (tun_configure_device(report->tun.name, &settings, failure) != 0)
 		return -1;
 	if (plan->settings.mtu > 0)

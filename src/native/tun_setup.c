@@ -1,5 +1,6 @@
 /*
- * Opening and configuring a TUN device by ioctls (Documentation/networking/tuntap.rst, netdevice(7)).
+ * Opening and configuring a TUN device by ioctls (Documentation/networking/tuntap.rst, netdevice(7)), and
+ * one rtnetlink request.
  *
  * Async-signal-safe throughout: the supervisor runs this between clone and exec. Everything acts in
  * the network namespace of the calling thread.
@@ -10,6 +11,7 @@
 #include <net/route.h>
 #include <netinet/in.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -225,6 +227,50 @@ static int set_ipv6(int fd, int index, const struct tun_address *address, bool r
 	return 0;
 }
 
+/*
+ * SIOCSIFTXQLEN asks for CAP_NET_ADMIN of the initial user namespace (net/core/dev_ioctl.c), rtnetlink
+ * only for that of the device's, which is all that a container's root has.
+ */
+int tun_set_queue_length(const char *name, int length, struct failure *failure)
+{
+	struct {
+		struct nlmsghdr header;
+		struct ifinfomsg link;
+		struct rtattr name_head;
+		char name[IFNAMSIZ];
+		struct rtattr length_head;
+		uint32_t length;
+	} request = {
+		.header = {.nlmsg_len = sizeof(request),
+			   .nlmsg_type = RTM_NEWLINK,
+			   .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+		.link = {.ifi_family = AF_UNSPEC},
+		.name_head = {.rta_len = RTA_LENGTH(sizeof(request.name)), .rta_type = IFLA_IFNAME},
+		.length_head = {.rta_len = RTA_LENGTH(sizeof(uint32_t)), .rta_type = IFLA_TXQLEN},
+		.length = (uint32_t)length,
+	};
+	struct {
+		struct nlmsghdr header;
+		struct nlmsgerr error;
+		char rest[256];
+	} answer;
+	int err = 0;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+	if (fd < 0)
+		return fail(failure, "socket AF_NETLINK");
+	strncat(request.name, name, sizeof(request.name) - 1);
+	memset(&answer, 0, sizeof(answer));
+	if (send(fd, &request, sizeof(request), 0) < 0 || recv(fd, &answer, sizeof(answer), 0) < 0)
+		err = errno;
+	else if (answer.header.nlmsg_type == NLMSG_ERROR)
+		err = -answer.error.error;
+	close(fd);
+	if (err != 0)
+		failure_set(failure, err, "netlink IFLA_TXQLEN");
+	return err != 0 ? -1 : 0;
+}
+
 static int set_link(int fd, const char *name, const struct tun_settings *settings, struct failure *failure)
 {
 	struct ifreq request;
@@ -242,11 +288,9 @@ static int set_link(int fd, const char *name, const struct tun_settings *setting
 	if (settings->tx_queue_length > 0) {
 		if (ioctl(fd, SIOCGIFTXQLEN, &request) != 0)
 			return fail(failure, "ioctl SIOCGIFTXQLEN");
-		if (request.ifr_qlen < settings->tx_queue_length) {
-			request.ifr_qlen = settings->tx_queue_length;
-			if (ioctl(fd, SIOCSIFTXQLEN, &request) != 0)
-				return fail(failure, "ioctl SIOCSIFTXQLEN");
-		}
+		if (request.ifr_qlen < settings->tx_queue_length &&
+		    tun_set_queue_length(name, settings->tx_queue_length, failure) != 0)
+			return -1;
 	}
 	return 0;
 }

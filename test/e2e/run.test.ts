@@ -76,6 +76,19 @@ describe("a device that was missing", () => {
   });
 });
 
+test("is created by root of a user namespace, as a rootless container has it", async () => {
+  const running = world.start(world.client, [
+    ...["unshare", "--user", "--map-root-user", "--net", node, CLI],
+    ...["run", "-d", "tun6", "-p", `socks5://${SERVER_IPV4}:1080`],
+  ]);
+  await running.says("serving tun6");
+  const link = await world.run(world.client, [
+    ...["nsenter", `--target=${running.child.pid}`, "--net", "ip", "link", "show", "dev", "tun6"],
+  ]);
+  expect(link.stdout).toContain("qlen 1000");
+  await stop(running);
+});
+
 describe("a device that was there", () => {
   test("keeps its addresses and routes, and outlives us", async () => {
     ip("-n", world.client, "tuntap", "add", "dev", "mine0", "mode", "tun");
