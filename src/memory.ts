@@ -4,7 +4,8 @@
  * The addon maps it (reserved, touched pages only cost memory); tests use a plain Uint8Array.
  */
 
-import type { Addon } from "./native/binding.ts";
+import { TunnelError } from "./errors.ts";
+import type { Addon, NativeError } from "./native/binding.ts";
 import type { StackMemory } from "./stack/ports.ts";
 import { TX_HEADER_OCTETS } from "./tun/batch.ts";
 
@@ -59,10 +60,30 @@ export interface MemoryLayout extends StackMemory {
   readonly datagrams: Arena;
 }
 
-/** Reserves the memory of this worker in the addon. Throws what {@link Addon.reserve} throws. */
+/**
+ * Reserves the memory of this worker in the addon. Once per worker.
+ *
+ * @throws TunnelError ERR_MEMORY.
+ */
 export function mapMemory(addon: Addon, octets: number = MEMORY_OCTETS): MemoryLayout {
-  const bytes = new Uint8Array(addon.reserve(octets));
+  const bytes = new Uint8Array(reserve(addon, octets));
   return layout(bytes, (start, end) => addon.release(start, end));
+}
+
+function reserve(addon: Addon, octets: number): ArrayBuffer {
+  try {
+    return addon.reserve(octets);
+  } catch (error) {
+    const cause = error as NativeError;
+    const what = `cannot reserve ${Math.ceil(octets / 2 ** 20)} MiB of address space`;
+    throw new TunnelError(
+      "ERR_MEMORY",
+      cause.code === "EEXIST"
+        ? `${what}: this thread has its memory already; use a worker for another`
+        : `${what}: ${cause.code}; raise \`ulimit -v\`, or allow overcommit (sysctl vm.overcommit_memory)`,
+      { cause },
+    );
+  }
 }
 
 /** Divides the pages: the first part has `octets` of them, the second the rest; all other regions are common. */

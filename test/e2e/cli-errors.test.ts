@@ -129,6 +129,12 @@ const CASES: readonly Case[] = [
     says: "user namespaces are disabled (user.max_user_namespaces is 0); run `sysctl -w user",
   },
   {
+    name: "an address space too small for the memory",
+    script: `ulimit -v 2000000; ${EXEC} -- true`,
+    status: 125,
+    says: "cannot reserve 2048 MiB of address space: ENOMEM; raise `ulimit -v`, or allow overcommit",
+  },
+  {
     name: "a command that does not exist",
     script: `${EXEC} -- /no/such/command`,
     status: 127,

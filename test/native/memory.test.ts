@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { mapMemory } from "../../src/memory.ts";
 import { addon } from "../../src/native/binding.ts";
 
 const native = addon();
@@ -47,6 +48,13 @@ describe("the memory of an environment", () => {
   test("a second reserve throws", () => {
     expect(() => native.reserve(MIB)).toThrow(
       expect.objectContaining({ code: "EEXIST", syscall: "reserve" }),
+    );
+    expect(() => mapMemory(native, MIB)).toThrow(
+      expect.objectContaining({
+        code: "ERR_MEMORY",
+        message:
+          "cannot reserve 1 MiB of address space: this thread has its memory already; use a worker for another",
+      }),
     );
   });
 
