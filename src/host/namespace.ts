@@ -167,15 +167,24 @@ export function commandEnvironment(
   return strings;
 }
 
-/** Exit status as a shell gives it: 128+N for a signal, 127 not found, 126 not executable. */
+/** Exit status as a shell gives it: 128+N for a signal, 127 not found, 126 not executable; 125 is our own failure. */
 export function exitCode(exit: SpawnExit): number {
+  if (exit.startErrno !== 0) return 125;
   if (exit.execErrno !== 0) return exit.execErrno === constants.errno.ENOENT ? 127 : 126;
   return exit.signal > 0 ? 128 + exit.signal : exit.status;
 }
 
-/** The line to print when the command could not be executed, or null. */
+/** The line to print when the command could not be started, or null. */
 export function commandFailure(command: string, exit: SpawnExit): TunnelError | null {
   const { errno } = constants;
+  if (exit.startErrno !== 0) {
+    return new TunnelError(
+      "ERR_NAMESPACE",
+      exit.startErrno === errno.EAGAIN
+        ? "cannot start the command: too many processes (fork: EAGAIN); raise `ulimit -u`"
+        : `cannot start the command: fork: ${nameOf(exit.startErrno)}; free memory or descriptors`,
+    );
+  }
   if (exit.execErrno === 0) return null;
   if (exit.execErrno === errno.ENOENT) {
     return new TunnelError(
@@ -183,13 +192,17 @@ export function commandFailure(command: string, exit: SpawnExit): TunnelError | 
       `cannot run ${command}: no such command, or its interpreter is missing; check the name and PATH`,
     );
   }
-  const why = Object.entries(errno).find(([, number]) => number === exit.execErrno)?.[0];
   return new TunnelError(
     "ERR_COMMAND_NOT_EXECUTABLE",
     exit.execErrno === errno.EACCES
       ? `cannot run ${command}: permission denied; make it an executable file`
-      : `cannot run ${command}: ${why ?? `errno ${exit.execErrno}`}; check the file`,
+      : `cannot run ${command}: ${nameOf(exit.execErrno)}; check the file`,
   );
+}
+
+function nameOf(errno: number): string {
+  const known = Object.entries(constants.errno).find(([, number]) => number === errno);
+  return known?.[0] ?? `errno ${errno}`;
 }
 
 function hostFile(path: string): string | null {

@@ -144,6 +144,8 @@ export interface SpawnExit {
   readonly signal: number;
   /** errno of execve, or 0. ENOENT and EACCES become 127 and 126. */
   readonly execErrno: number;
+  /** errno of what comes before execve (fork, mostly), or 0: no fault of the command. */
+  readonly startErrno: number;
 }
 
 export type Handle = { readonly __handle: unique symbol };

@@ -183,6 +183,7 @@ static void on_closed(uv_handle_t *handle)
 	set_integer(in->env, argument, "status", child.end.status);
 	set_integer(in->env, argument, "signal", child.end.signal);
 	set_integer(in->env, argument, "execErrno", child.end.exec_errno);
+	set_integer(in->env, argument, "startErrno", child.end.start_errno);
 	call_back(in, on_exit, argument);
 	napi_delete_reference(in->env, on_exit);
 	napi_close_handle_scope(in->env, scope);
@@ -391,7 +392,7 @@ static napi_value spawn_go(napi_env env, napi_callback_info info)
 		return throw_errno(env, ESRCH, "spawnGo");
 	if (napi_create_reference(env, callback, 1, &child.on_exit) != napi_ok)
 		return throw_errno(env, EINVAL, "spawnGo");
-	child.end = (struct spawn_exit){.status = -1, .signal = SIGKILL, .exec_errno = 0};
+	child.end = (struct spawn_exit){.status = -1, .signal = SIGKILL};
 	err = uv_poll_init(in->loop, &child.poll, child.control);
 	if (err != 0) {
 		napi_delete_reference(env, child.on_exit);

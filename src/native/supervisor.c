@@ -187,27 +187,28 @@ static _Noreturn void become_command(const struct spawn_plan *plan, int failed)
 	_exit(127);
 }
 
-/* Forks the command. Its pid, or -1 with *err: the errno of pipe, clone or execve. */
-static pid_t start_command(const struct spawn_plan *plan, int *err)
+/* Forks the command. Its pid, or -1 with the errno of pipe, clone or execve in *end. */
+static pid_t start_command(const struct spawn_plan *plan, struct spawn_exit *end)
 {
 	int ends[2];
 	if (pipe2(ends, O_CLOEXEC) != 0) {
-		*err = errno;
+		end->start_errno = errno;
 		return -1;
 	}
 	pid_t command = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
 	if (command == 0)
 		become_command(plan, ends[1]);
-	*err = command < 0 ? errno : 0;
+	if (command < 0)
+		end->start_errno = errno;
 	close(ends[1]);
-	if (command > 0 && read(ends[0], err, sizeof(*err)) != (ssize_t)sizeof(*err))
-		*err = 0;
-	close(ends[0]);
-	if (*err == 0)
-		return command;
-	if (command > 0)
+	int err = 0;
+	if (command > 0 && read(ends[0], &err, sizeof(err)) == (ssize_t)sizeof(err)) {
+		end->exec_errno = err;
 		waitpid(command, NULL, 0);
-	return -1;
+		command = -1;
+	}
+	close(ends[0]);
+	return command;
 }
 
 /* Reaps whoever has ended. True when the command was among them, with *end filled. */
@@ -234,10 +235,10 @@ static void run(const struct spawn_plan *plan, int control, struct spawn_exit *e
 	sigaddset(&child, SIGCHLD);
 	int ended = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (ended < 0) {
-		end->exec_errno = errno;
+		end->start_errno = errno;
 		return;
 	}
-	pid_t command = start_command(plan, &end->exec_errno);
+	pid_t command = start_command(plan, end);
 	if (command < 0)
 		return;
 	/* Only the command and our parent hold the invoker's descriptors from here on. */
@@ -288,7 +289,7 @@ _Noreturn void supervise(const struct spawn_plan *plan, int control)
 	if (receive(control) != SPAWN_GO)
 		_exit(1);
 
-	struct spawn_exit end = {.status = -1, .signal = 0, .exec_errno = 0};
+	struct spawn_exit end = {.status = -1};
 	run(plan, control, &end);
 	send(control, &end, sizeof(end), MSG_NOSIGNAL);
 	_exit(0);

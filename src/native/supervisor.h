@@ -54,6 +54,7 @@ struct spawn_exit {
 	int status;
 	int signal;
 	int exec_errno;
+	int start_errno; /* of what comes before execve; or 0 */
 };
 
 /* Messages to the supervisor: one int32, SPAWN_GO once, then signals for the command. */

@@ -3,12 +3,13 @@
 // package, argv[3] the plan: { mode, options } with the options of openNamespace(), or of the addon's
 // spawn() in mode "raw".
 
+import { execFileSync } from "node:child_process";
 import { closeSync, readdirSync, readFileSync, readSync, writeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 
 const [, , root, text] = process.argv;
 const { mode, options } = JSON.parse(text);
-const { exitCode, openNamespace } = await import(`${root}/dist/host/namespace.js`);
+const { commandFailure, exitCode, openNamespace } = await import(`${root}/dist/host/namespace.js`);
 const { addon } = await import(`${root}/dist/native/binding.js`);
 
 const MODES = {
@@ -26,6 +27,16 @@ const MODES = {
     const flags = /^flags:\s*(\d+)/m.exec(readFileSync("/proc/self/fdinfo/0", "utf8"))[1];
     report("before", { nonBlocking: (Number.parseInt(flags, 8) & 0o4000) !== 0 });
     await MODES.run();
+  },
+
+  /** The same where the supervisor may not fork. */
+  async starved() {
+    const namespace = open();
+    execFileSync("prlimit", [`--pid=${namespace.pid}`, "--nproc=0:0"]);
+    const end = await namespace.run();
+    report("exit", end);
+    report("failure", commandFailure("true", end));
+    process.exit(exitCode(end));
   },
 
   /** The same with the addon's own options, given in full. */

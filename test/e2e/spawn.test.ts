@@ -18,7 +18,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -311,6 +311,13 @@ describe("an ordinary user", () => {
     );
   });
 
+  test("who may have no more processes ends with 125 and the limit's name", async () => {
+    const parent = new Parent("starved", shell("exit 0", { device: node }), ORDINARY);
+    expect(await parent.ended).toBe(125);
+    expect(parent.get("exit")).toMatchObject({ execErrno: 0, startErrno: constants.errno.EAGAIN });
+    expect(parent.get("failure")).toMatchObject({ code: "ERR_NAMESPACE" });
+  });
+
   test("is told which mode of the node keeps him out", async () => {
     const closed = join(nodes, "closed");
     execFileSync("mknod", ["-m", "0600", closed, "c", "10", "200"]);
@@ -446,7 +453,7 @@ describe("the parent", () => {
     parent.child.stdin!.write("\n");
     expect(await parent.ended).toBe(0);
     expect(parent.reports.filter(({ event }) => event === "exit")).toEqual([
-      { event: "exit", status: -1, signal: 9, execErrno: 0 },
+      { event: "exit", status: -1, signal: 9, execErrno: 0, startErrno: 0 },
     ]);
     expect(parent.get("after")).toMatchObject({ signalled: false });
     expect(members(parent.stdout.trim())).toEqual([]);

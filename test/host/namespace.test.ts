@@ -50,19 +50,20 @@ test("a commented-out hosts line is left alone", () => {
 });
 
 test.each([
-  [{ status: 0, signal: 0, execErrno: 0 }, 0],
-  [{ status: 7, signal: 0, execErrno: 0 }, 7],
-  [{ status: -1, signal: constants.signals.SIGTERM, execErrno: 0 }, 143],
-  [{ status: -1, signal: 0, execErrno: errno.ENOENT }, 127],
-  [{ status: -1, signal: 0, execErrno: errno.EACCES }, 126],
-  [{ status: -1, signal: 0, execErrno: errno.ENOEXEC }, 126],
+  [{ status: 0, signal: 0, execErrno: 0, startErrno: 0 }, 0],
+  [{ status: 7, signal: 0, execErrno: 0, startErrno: 0 }, 7],
+  [{ status: -1, signal: constants.signals.SIGTERM, execErrno: 0, startErrno: 0 }, 143],
+  [{ status: -1, signal: 0, execErrno: errno.ENOENT, startErrno: 0 }, 127],
+  [{ status: -1, signal: 0, execErrno: errno.EACCES, startErrno: 0 }, 126],
+  [{ status: -1, signal: 0, execErrno: errno.ENOEXEC, startErrno: 0 }, 126],
+  [{ status: -1, signal: 0, execErrno: 0, startErrno: errno.EAGAIN }, 125],
 ])("%o ends a shell's way", (exit, code) => {
   expect(exitCode(exit)).toBe(code);
 });
 
 test("a command that cannot be run is explained in one line with its code", () => {
-  const failure = (execErrno: number) =>
-    commandFailure("frob", { status: -1, signal: 0, execErrno });
+  const failure = (execErrno: number, startErrno = 0) =>
+    commandFailure("frob", { status: -1, signal: 0, execErrno, startErrno });
   expect(failure(0)).toBe(null);
   expect(failure(errno.ENOENT)).toMatchObject({
     code: "ERR_COMMAND_NOT_FOUND",
@@ -75,5 +76,13 @@ test("a command that cannot be run is explained in one line with its code", () =
   expect(failure(errno.E2BIG)).toMatchObject({
     code: "ERR_COMMAND_NOT_EXECUTABLE",
     message: expect.stringContaining("E2BIG"),
+  });
+  expect(failure(0, errno.EAGAIN)).toMatchObject({
+    code: "ERR_NAMESPACE",
+    message: "cannot start the command: too many processes (fork: EAGAIN); raise `ulimit -u`",
+  });
+  expect(failure(0, errno.ENOMEM)).toMatchObject({
+    code: "ERR_NAMESPACE",
+    message: expect.stringContaining("fork: ENOMEM"),
   });
 });
