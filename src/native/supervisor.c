@@ -227,8 +227,23 @@ static bool reap(pid_t command, struct spawn_exit *end)
 	}
 }
 
+/*
+ * Waits for "go". The parent takes its signals over before it says so, and what it is sent in between
+ * comes first: it is for the command all the same, and kept in *early.
+ */
+static void wait_for_go(int control, sigset_t *early)
+{
+	int message;
+
+	sigemptyset(early);
+	while ((message = receive(control)) > SPAWN_GO)
+		sigaddset(early, message);
+	if (message != SPAWN_GO)
+		_exit(1);
+}
+
 /* Runs the command to its end. */
-static void run(const struct spawn_plan *plan, int control, struct spawn_exit *end)
+static void run(const struct spawn_plan *plan, int control, const sigset_t *early, struct spawn_exit *end)
 {
 	sigset_t child;
 	sigemptyset(&child);
@@ -243,6 +258,9 @@ static void run(const struct spawn_plan *plan, int control, struct spawn_exit *e
 		return;
 	/* Only the command and our parent hold the invoker's descriptors from here on. */
 	close_range_raw(0, 2);
+	for (int number = 1; number < NSIG; number++)
+		if (sigismember(early, number) == 1)
+			kill(command, number);
 	struct pollfd watched[2] = {{.fd = control, .events = POLLIN}, {.fd = ended, .events = POLLIN}};
 	for (;;) {
 		if (poll(watched, 2, -1) < 0)
@@ -286,11 +304,11 @@ _Noreturn void supervise(const struct spawn_plan *plan, int control)
 	if (send_report(control, &report) != 0 || !report.ready)
 		_exit(1);
 	close(report.tun.fd);
-	if (receive(control) != SPAWN_GO)
-		_exit(1);
+	sigset_t early;
+	wait_for_go(control, &early);
 
 	struct spawn_exit end = {.status = -1};
-	run(plan, control, &end);
+	run(plan, control, &early, &end);
 	send(control, &end, sizeof(end), MSG_NOSIGNAL);
 	_exit(0);
 }

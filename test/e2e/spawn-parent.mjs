@@ -3,7 +3,7 @@
 // package, argv[3] the plan: { mode, options } with the options of openNamespace(), or of the addon's
 // spawn() in mode "raw".
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { closeSync, readdirSync, readFileSync, readSync, writeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 
@@ -47,6 +47,17 @@ const MODES = {
       report("exit", end);
       process.exit(exitCode(end));
     });
+  },
+
+  /** Opens and runs, again and again, while somebody sends SIGUSR2 without end. */
+  async storm() {
+    const begun = new Promise((resolve) => process.on("SIGUSR2", resolve));
+    const storm = spawn("perl", ["-e", `1 while kill "USR2", ${process.pid}`]);
+    await begun;
+    const ends = [];
+    for (let i = 0; i < 30; i++) ends.push(await open().run());
+    storm.kill();
+    report("storm", { ends });
   },
 
   /** Leaves with process.exit() as soon as a line arrives on standard input. */

@@ -126,8 +126,8 @@ async function until(what: string, condition: () => boolean, limit = 5000): Prom
   }
 }
 
-async function run(options: Options, wrapper: Wrapper = []): Promise<Parent> {
-  const parent = new Parent("run", options, wrapper);
+async function run(options: Options, wrapper: Wrapper = [], mode = "run"): Promise<Parent> {
+  const parent = new Parent(mode, options, wrapper);
   parent.child.stdin!.end();
   await parent.ended;
   return parent;
@@ -381,6 +381,19 @@ describe("the command", () => {
       ...["sh", "-c", 'ulimit -Sn 777; "$@"; exit $?', "sh"],
     ]);
     expect(parent.stdout).toBe("777\n");
+  });
+
+  test("gets signals that came while it was started", async () => {
+    const parent = await run({ command: ["sleep", "10"] }, [], "storm");
+    const ends = parent.get("storm")["ends"];
+    expect(ends).toEqual(
+      Array.from({ length: 30 }, () => ({
+        status: -1,
+        signal: constants.signals.SIGUSR2,
+        execErrno: 0,
+        startErrno: 0,
+      })),
+    );
   });
 
   test("starts with default signal dispositions, an empty mask and descriptors 0 to 2 only", async () => {
