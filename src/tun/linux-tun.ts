@@ -29,6 +29,7 @@ export class LinuxTun implements TunDevice {
   readonly #info: TunInfo;
   readonly #rows: Int32Array = new Int32Array(RX_PACKETS * RX_ROW);
   #handle: Handle | null = null;
+  #open = true;
 
   /** Takes ownership of `info.fd`. */
   constructor(addon: Addon, memory: MemoryLayout, info: TunInfo) {
@@ -73,8 +74,11 @@ export class LinuxTun implements TunDevice {
   }
 
   close(): void {
-    if (this.#handle === null) return;
-    this.#addon.tunStop(this.#handle);
+    if (!this.#open) return;
+    this.#open = false;
+    // Once started the descriptor belongs to the handle.
+    if (this.#handle === null) this.#addon.close(this.#info.fd);
+    else this.#addon.tunStop(this.#handle);
     this.#handle = null;
   }
 }

@@ -4,8 +4,10 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { MemoryLayout } from "../../src/memory.ts";
 import type { Handle, TunInfo } from "../../src/native/binding.ts";
 import { addon, Offload, RX_ROW } from "../../src/native/binding.ts";
+import { LinuxTun } from "../../src/tun/linux-tun.ts";
 
 const native = addon();
 const bytes = new Uint8Array(native.reserve(8 << 20));
@@ -387,6 +389,19 @@ describe("a device that was there before", () => {
       native.close(first.fd);
     }
   });
+});
+
+test("a device that is closed before it was served is given back, once", () => {
+  const memory = { rxStart: 0, rxEnd: RX_END } as MemoryLayout;
+  const info = native.tunOpen("never0", { netns: PATH });
+  const device = new LinuxTun(native, memory, info);
+  device.close();
+  expect(ip("link", "show")).not.toContain("never0");
+  // Very likely the same descriptor: a second close must leave it alone.
+  const other = native.tunOpen("never1", { netns: PATH });
+  device.close();
+  expect(ip("link", "show")).toContain("never1");
+  native.close(other.fd);
 });
 
 describe("refusals name the step", () => {
