@@ -9,5 +9,5 @@ if (existsSync(built)) {
   setTimeout(() => endNow(process.exitCode), 250).unref();
 } else {
   console.error("tun2socks: it is not built: dist/ is missing; run `npm ci` (ERR_ADDON_MISSING)");
-  process.exitCode = 1;
+  process.exitCode = process.argv[2] === "exec" ? 125 : 1;
 }
