@@ -10,6 +10,9 @@
  * to us (si_code <= 0, sigaction(2)) are passed on. A signal sent by a process to the whole group
  * cannot be told from one sent to us alone, so the command gets that one twice.
  *
+ * A command that stops alone, by a signal of its own, would leave the shell that waits for us without its
+ * terminal. So where there is one we stop with the command, and continue it when we are continued.
+ *
  * From spawnGo to onExit these signals must not be listened to from JavaScript: libuv would take the
  * handlers over.
  *
@@ -50,6 +53,9 @@ static struct {
 	uv_timer_t timer;
 	int closing; /* handles whose close callback is due */
 	int terminal; /* the controlling terminal, if we were in its foreground; or -1 */
+	volatile sig_atomic_t continued; /* SIGCONTs so far */
+	volatile sig_atomic_t stopping;	 /* stop_with_command() passes SIGCONT on itself */
+	sig_atomic_t asked;		 /* `continued` at the last SPAWN_ASK */
 	struct sigaction previous[FORWARDED];
 } child = {.control = -1, .terminal = -1};
 
@@ -82,7 +88,9 @@ static void on_signal(int number, siginfo_t *info, void *context)
 	int saved = errno;
 
 	(void)context;
-	if (info->si_code <= 0)
+	if (number == SIGCONT)
+		child.continued++;
+	if (info->si_code <= 0 && !(number == SIGCONT && child.stopping))
 		send_message(number);
 	if (number == SIGTSTP)
 		stop_self();
@@ -114,25 +122,64 @@ static void remember_terminal(void)
 	}
 }
 
+static void give_terminal(pid_t group)
+{
+	sigset_t output, mask;
+
+	sigemptyset(&output);
+	sigaddset(&output, SIGTTOU);
+	pthread_sigmask(SIG_BLOCK, &output, &mask);
+	tcsetpgrp(child.terminal, group);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
+}
+
 /*
  * An interactive shell inside leaves its own, now dead, process group in the foreground: seen from its
  * pid namespace the group it came from is 0, which tcsetpgrp(3) does not take back.
  */
 static void return_terminal(void)
 {
-	sigset_t output, mask;
-
 	if (child.terminal < 0)
 		return;
-	if (tcgetpgrp(child.terminal) != getpgrp()) {
-		sigemptyset(&output);
-		sigaddset(&output, SIGTTOU);
-		pthread_sigmask(SIG_BLOCK, &output, &mask);
-		tcsetpgrp(child.terminal, getpgrp());
-		pthread_sigmask(SIG_SETMASK, &mask, NULL);
-	}
+	if (tcgetpgrp(child.terminal) != getpgrp())
+		give_terminal(getpgrp());
 	close(child.terminal);
 	child.terminal = -1;
+}
+
+/*
+ * What fg gives the terminal to is our group; a shell inside, which has one of its own, had it before.
+ * Where nobody could continue us (stop_self) the command stays stopped alone, as it would without us.
+ */
+static void stop_with_command(void)
+{
+	pid_t foreground = tcgetpgrp(child.terminal);
+	sig_atomic_t before = child.continued;
+
+	child.stopping = 1;
+	stop_self();
+	child.stopping = 0;
+	if (child.continued == before)
+		return;
+	if (foreground > 0 && foreground != getpgrp() && tcgetpgrp(child.terminal) == getpgrp())
+		give_terminal(foreground);
+	send_message(SIGCONT);
+}
+
+/*
+ * News of a stop may be old: after Ctrl-Z and fg it is read when all is running again. So the supervisor is
+ * asked, and its answer counts only if nobody continued us since.
+ */
+static void on_stop(int32_t message)
+{
+	if (child.terminal < 0)
+		return;
+	if (message == SPAWN_STOPPED) {
+		child.asked = child.continued;
+		send_message(SPAWN_ASK);
+	} else if (message == SPAWN_STAYS && child.asked == child.continued) {
+		stop_with_command();
+	}
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
@@ -211,14 +258,21 @@ static void on_reap(uv_timer_t *timer)
 
 static void on_control(uv_poll_t *poll, int status, int events)
 {
-	struct spawn_exit end;
+	union {
+		struct spawn_exit end;
+		int32_t stop;
+	} message;
 
 	(void)status;
 	(void)events;
 	for (;;) {
-		ssize_t got = recv(child.control, &end, sizeof(end), MSG_DONTWAIT);
-		if (got == (ssize_t)sizeof(end)) {
-			child.end = end;
+		ssize_t got = recv(child.control, &message, sizeof(message), MSG_DONTWAIT);
+		if (got == (ssize_t)sizeof(message.end)) {
+			child.end = message.end;
+			continue;
+		}
+		if (got == (ssize_t)sizeof(message.stop)) {
+			on_stop(message.stop);
 			continue;
 		}
 		/* ECONNRESET, once, when it left a signal of ours unread; its report comes after. */

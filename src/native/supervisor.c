@@ -6,7 +6,7 @@
  * calls where glibc would trust a thread descriptor that belongs to the parent.
  *
  *     maps ids -> makes mounts private -> /proc -> lo, TUN -> files -> report + fd
- *     -> waits for go -> forks the command -> passes signals on, reaps -> exit report -> exits
+ *     -> waits for go -> forks the command -> passes signals on, tells of stops, reaps -> exit report -> exits
  *
  * Its death ends every process inside (pid_namespaces(7)). It dies with its parent: PDEATHSIG, and the
  * end of file on the control socket. The usual companion of PDEATHSIG, comparing getppid() against the
@@ -211,16 +211,30 @@ static pid_t start_command(const struct spawn_plan *plan, struct spawn_exit *end
 	return command;
 }
 
-/* Reaps whoever has ended. True when the command was among them, with *end filled. */
-static bool reap(pid_t command, struct spawn_exit *end)
+static void tell(int control, int32_t message)
+{
+	send(control, &message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/*
+ * Reaps whoever has ended, and follows the command's stops. True when the command was among the dead, with
+ * *end filled.
+ */
+static bool reap(pid_t command, int control, bool *stopped, struct spawn_exit *end)
 {
 	for (;;) {
 		int status;
-		pid_t pid = waitpid(-1, &status, WNOHANG);
+		pid_t pid = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED);
 		if (pid <= 0)
 			return false;
 		if (pid != command)
 			continue;
+		if (WIFSTOPPED(status) || WIFCONTINUED(status)) {
+			*stopped = WIFSTOPPED(status);
+			if (*stopped)
+				tell(control, SPAWN_STOPPED);
+			continue;
+		}
 		end->status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 		end->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 		return true;
@@ -262,23 +276,24 @@ static void run(const struct spawn_plan *plan, int control, const sigset_t *earl
 		if (sigismember(early, number) == 1)
 			kill(command, number);
 	struct pollfd watched[2] = {{.fd = control, .events = POLLIN}, {.fd = ended, .events = POLLIN}};
+	bool stopped = false;
 	for (;;) {
 		if (poll(watched, 2, -1) < 0)
 			continue;
-		if (watched[0].revents != 0) {
-			int number = receive(control);
-			if (number < 0)
-				_exit(1);
-			if (number > 0 && number < NSIG)
-				kill(command, number);
-		}
-		if (watched[1].revents != 0) {
+		int number = watched[0].revents != 0 ? receive(control) : 0;
+		if (number < 0)
+			_exit(1);
+		if (number > 0 && number < NSIG)
+			kill(command, number);
+		if (watched[1].revents != 0 || number == SPAWN_ASK) {
 			struct signalfd_siginfo info;
 			while (read(ended, &info, sizeof(info)) > 0)
 				;
-			if (reap(command, end))
+			if (reap(command, control, &stopped, end))
 				return;
 		}
+		if (number == SPAWN_ASK && stopped)
+			tell(control, SPAWN_STAYS);
 	}
 }
 

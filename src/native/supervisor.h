@@ -57,8 +57,14 @@ struct spawn_exit {
 	int start_errno; /* of what comes before execve; or 0 */
 };
 
-/* Messages to the supervisor: one int32, SPAWN_GO once, then signals for the command. */
-enum { SPAWN_GO = 0 };
+/* Messages to the supervisor: one int32, SPAWN_GO once, then signals for the command or SPAWN_ASK. */
+enum { SPAWN_GO = 0, SPAWN_ASK = 1000 };
+
+/*
+ * Messages of the supervisor between the report and the last one: one int32. STOPPED whenever the command
+ * was stopped; STAYS in answer to SPAWN_ASK, if it is stopped still.
+ */
+enum { SPAWN_STOPPED = 1, SPAWN_STAYS = 2 };
 
 /*
  * The life of pid 1 inside. `control` is a SOCK_SEQPACKET socket to the parent. Called right after

@@ -542,6 +542,28 @@ describe("job control", () => {
     expect(await parent.ended).toBe(9);
   });
 
+  test("a command that stops itself stops us too, so that the shell has its terminal back", async () => {
+    const parent = terminal(
+      shell("kill -STOP $$; echo resumed; exit 5"),
+      'set -m; "$@"; echo stopped $?; fg; echo ended $?',
+    );
+    expect(await parent.ended).toBe(0);
+    expect(parent.stdout).toMatch(/stopped 148\b[\s\S]*resumed\b[\s\S]*ended 5\b/);
+  });
+
+  test("an interactive shell inside may be suspended; fg gives it the terminal again", async () => {
+    const parent = terminal(
+      { command: ["bash", "--norc", "-i"] },
+      'set -m; "$@"; echo stopped $?; fg; echo ended $?',
+    );
+    await parent.until("prompt", () => parent.stdout.includes("bash-"));
+    parent.child.stdin!.write("suspend\n");
+    await parent.until("stopped", () => parent.stdout.includes("stopped 148"));
+    parent.child.stdin!.write("echo in$((1+1))side; exit 7\n");
+    expect(await parent.ended).toBe(0);
+    expect(parent.stdout).toMatch(/in2side[\s\S]*ended 7\b/);
+  });
+
   test("an interactive shell inside gives the terminal back to whoever started us", async () => {
     const parent = terminal(
       { command: ["bash", "--norc", "-i"] },
