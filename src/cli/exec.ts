@@ -2,7 +2,7 @@
 
 import { Command } from "commander";
 import { commandFailure, exitCode, type Namespace, openNamespace } from "../host/namespace.ts";
-import { createLog } from "../log.ts";
+import { createLog, type Log } from "../log.ts";
 import { addon } from "../native/binding.ts";
 import { LinuxTun } from "../tun/linux-tun.ts";
 import { writeError } from "./error-line.ts";
@@ -46,7 +46,7 @@ async function exec(command: readonly string[], flags: ExecFlags): Promise<numbe
       ...(flags.dns === "off" ? { resolver: null } : {}),
       ...(flags.mtu === undefined ? {} : { mtu: flags.mtu }),
     });
-    for (const warning of namespace.warnings) log.debug?.(`in the namespace: ${warning}`);
+    for (const warning of namespace.warnings) warn(log, warning);
     const device = new LinuxTun(addon(), session.loop.memory, namespace.tun);
     session.serve(device, (error) => log.error?.(error.message));
     const exit = await namespace.run();
@@ -57,4 +57,11 @@ async function exec(command: readonly string[], flags: ExecFlags): Promise<numbe
     namespace?.close();
     session.close();
   }
+}
+
+/** A step that was refused inside. What concerns names a user must know; the rest is for whoever looks. */
+function warn(log: Log, step: string): void {
+  if (/^(bind|hide|mount tmpfs)/.test(step)) {
+    log.warn?.(`in the namespace: ${step}; names may stay unknown, or be asked past the tunnel`);
+  } else log.debug?.(`in the namespace: ${step}`);
 }

@@ -191,6 +191,16 @@ test("an unreachable proxy is one line of run's log, with its code, and run serv
   expect(await running.ended).toMatchObject({ status: 0 });
 });
 
+test("a resolv.conf that cannot be replaced is one line of exec's log, and the command runs", async () => {
+  const without = `unshare --mount sh -c 'mount -t tmpfs none /etc && exec ${EXEC} -- echo ran'`;
+  expect(await shell(without)).toEqual({
+    status: 0,
+    stdout: "ran\n",
+    stderr:
+      "tun2socks: in the namespace: bind /etc/resolv.conf: ENOENT; names may stay unknown, or be asked past the tunnel\n",
+  });
+});
+
 test("run serves on when the reader of its log has gone", async () => {
   const command = `${node} ${CLI} run -d tun7 -p ${SERVER_IPV4}:9`;
   const { stdout, stderr } = await shell(`(timeout 2 ${command} 2>&1; echo $? >&2) | head -c 1`);
