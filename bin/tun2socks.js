@@ -3,8 +3,10 @@ import { existsSync } from "node:fs";
 
 const built = new URL("../dist/cli/main.js", import.meta.url);
 if (existsSync(built)) {
-  const { endNow, main } = await import(built.href);
-  process.exitCode = await main(process.argv.slice(2));
+  const { crashed, endNow, main } = await import(built.href);
+  const argv = process.argv.slice(2);
+  process.on("uncaughtException", (error) => process.exit(crashed(argv, error)));
+  process.exitCode = await main(argv);
   // The loop has nothing left and ends by itself; should something cling to it, not for long.
   setTimeout(() => endNow(process.exitCode), 250).unref();
 } else {

@@ -19,7 +19,7 @@ import { usage } from "./values.ts";
 /** Runs one command. Resolves with the exit status; never rejects. */
 export async function main(argv: readonly string[]): Promise<number> {
   outliveReaders();
-  const name = argv.find((word) => !word.startsWith("-"));
+  const name = commandOf(argv);
   let status = 0;
   const program = createProgram((value) => {
     status = value;
@@ -32,7 +32,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     const known = program.commands.some((command) => command.name() === name);
     const [line, code] = describe(error, known ? `tun2socks ${name}` : "tun2socks");
     if (line !== "") writeError(line);
-    return name === "exec" && code !== 0 ? EXEC_FAILED : code;
+    return statusOf(name, code);
   }
 }
 
@@ -44,6 +44,21 @@ export function endNow(status: number): never {
     // Not built: then this waits for the look-up.
   }
   process.exit(status);
+}
+
+/** For what nobody caught: prints its line. Returns the exit status. */
+export function crashed(argv: readonly string[], error: unknown): number {
+  const [line, code] = describe(error, "tun2socks");
+  writeError(line);
+  return statusOf(commandOf(argv), code);
+}
+
+function commandOf(argv: readonly string[]): string | undefined {
+  return argv.find((word) => !word.startsWith("-"));
+}
+
+function statusOf(command: string | undefined, code: number): number {
+  return command === "exec" && code !== 0 ? EXEC_FAILED : code;
 }
 
 /** Who reads our output may go (`| head`): what runs goes on, and cleans up at its end. */
@@ -111,5 +126,5 @@ function describe(error: unknown, command: string): [line: string, status: numbe
   }
   const detail =
     error instanceof Error ? (process.env["TUN2SOCKS_DEBUG"] ? error.stack : error.message) : error;
-  return [`${detail}; this is a bug, please report it (ERR_INTERNAL)`, 1];
+  return [`unexpected failure: ${detail}; this is a bug, please report it (ERR_INTERNAL)`, 1];
 }

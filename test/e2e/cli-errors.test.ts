@@ -37,6 +37,9 @@ const UNPRIVILEGED = "setpriv --inh-caps=-all --bounding-set=-all";
 const OBEDIENT = "setpriv --inh-caps=-all --bounding-set=-dac_override,-dac_read_search";
 const CLOSED_NODE = "mknod -m 600 /dev/net/tun c 10 200; chown 1:1 /dev/net/tun";
 
+/** Throws where nobody catches, once the command runs or the device is served. */
+const BUG = `${node} --import='data:text/javascript,setTimeout(()=>{throw(new(Error)("bug"))},1000)' ${CLI}`;
+
 interface Case {
   readonly name: string;
   readonly script: string;
@@ -145,6 +148,12 @@ const CASES: readonly Case[] = [
     script: `${EXEC} -- /etc/passwd`,
     status: 126,
     says: "cannot run /etc/passwd: permission denied; make it an executable file (ERR_COMMAND_NOT",
+  },
+  {
+    name: "a bug of ours under exec",
+    script: `${BUG} exec --log-level warn -- sleep 30`,
+    status: 125,
+    says: "tun2socks: unexpected failure: bug; this is a bug, please report it (ERR_INTERNAL)",
   },
 ];
 
