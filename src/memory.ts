@@ -79,7 +79,7 @@ function reserve(addon: Addon, octets: number): ArrayBuffer {
     throw new TunnelError(
       "ERR_MEMORY",
       cause.code === "EEXIST"
-        ? `${what}: this thread has its memory already; use a worker for another`
+        ? `${what}: this thread has its memory already; use another Worker for another session`
         : `${what}: ${cause.code}; raise \`ulimit -v\`, or allow overcommit (sysctl vm.overcommit_memory)`,
       { cause },
     );

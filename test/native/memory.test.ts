@@ -58,6 +58,17 @@ describe("the memory of an environment", () => {
     );
   });
 
+  test("what a user reads of a refusal says what failed, why and what to do", () => {
+    expect(() => mapMemory(native)).toThrow(
+      expect.objectContaining({
+        name: "TunnelError",
+        code: "ERR_MEMORY",
+        message:
+          "cannot reserve 1024 MiB of address space: this thread has its memory already; use another Worker for another session",
+      }),
+    );
+  });
+
   test("nofile names a soft limit of the parent within our hard limit", () => {
     const { soft, hard } = native.nofile();
     expect(soft).toBeGreaterThan(0);
