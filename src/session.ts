@@ -135,7 +135,7 @@ export class Session {
   }
 
   /** Serves a device. The session owns the tunnel from now on. Once. */
-  serve(device: TunDevice, onDeviceError: (error: Error) => void): Tunnel {
+  serve(device: TunDevice, onDeviceError: (error: TunnelError) => void): Tunnel {
     const { loop } = this;
     const options = this.#options;
     if (this.#server !== null) {

@@ -4,6 +4,7 @@
  * A `Tunnel` owns the device and the relay's flows; the loop, its memory and the upstream belong to the caller.
  */
 
+import type { TunnelError } from "./errors.ts";
 import type { Loop, LoopParticipant } from "./loop.ts";
 import { RX_ROW } from "./native/binding.ts";
 import type { Relay } from "./relay/relay.ts";
@@ -27,7 +28,7 @@ export interface TunnelOptions {
   /** What the device does not tell: addresses, echo policy, time-outs, bounds. */
   readonly stack: Omit<StackOptions, "mtu" | "offload">;
   /** The device failed for good. The tunnel is closed already. */
-  readonly onDeviceError: (error: Error) => void;
+  readonly onDeviceError: (error: TunnelError) => void;
 }
 
 export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant {
@@ -38,7 +39,7 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
   readonly #loop: Loop;
   readonly #relay: Relay;
   readonly #tx: TxBatch;
-  readonly #onDeviceError: (error: Error) => void;
+  readonly #onDeviceError: (error: TunnelError) => void;
   #open = true;
 
   constructor(options: TunnelOptions) {
@@ -94,7 +95,7 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
     }
   }
 
-  onDeviceError(error: Error): void {
+  onDeviceError(error: TunnelError): void {
     this.close();
     this.#onDeviceError(error);
   }

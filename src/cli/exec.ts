@@ -48,7 +48,8 @@ async function exec(command: readonly string[], flags: ExecFlags): Promise<numbe
     });
     for (const warning of namespace.warnings) warn(log, warning);
     const device = new LinuxTun(addon(), session.loop.memory, namespace.tun);
-    session.serve(device, (error) => log.error?.(error.message));
+    // The command lives on, without a network: its status is still its own.
+    session.serve(device, (error) => log.error?.(`${error.message} (${error.code})`));
     const exit = await namespace.run();
     const failure = commandFailure(command[0] || '""', exit);
     if (failure !== null) writeError(`${failure.message} (${failure.code})`);

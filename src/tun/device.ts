@@ -3,6 +3,7 @@
  * device, the node-tuntap2 adapter, the in-memory device of src/testing.
  */
 
+import type { TunnelError } from "../errors.ts";
 import type { DeviceOffload } from "../stack/ports.ts";
 import type { TxBatch } from "./batch.ts";
 
@@ -10,7 +11,7 @@ export interface TunDeviceHandler {
   /** `count` rows as {@link RX_ROW} of src/native/binding.ts describes; valid during the call. */
   onBatch(rows: Int32Array, count: number): void;
   /** The device failed for good (deleted, namespace gone). Last call. */
-  onDeviceError(error: Error): void;
+  onDeviceError(error: TunnelError): void;
 }
 
 export interface TunDevice {

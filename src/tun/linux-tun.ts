@@ -2,6 +2,7 @@
  * A Linux TUN device on the addon: IFF_NO_PI | IFF_VNET_HDR, offloads as probed, batches both ways.
  */
 
+import { getSystemErrorName } from "node:util";
 import { TunnelError } from "../errors.ts";
 import type { MemoryLayout } from "../memory.ts";
 import {
@@ -54,12 +55,7 @@ export class LinuxTun implements TunDevice {
         if (count >= 0) handler.onBatch(rows, count);
         else {
           this.close();
-          handler.onDeviceError(
-            new TunnelError(
-              "ERR_TUN_OPEN",
-              `${this.name} is gone: the kernel refuses to read it (errno ${-count}); was the device deleted?`,
-            ),
-          );
+          handler.onDeviceError(readFailure(this.name, -count));
         }
       },
     );
@@ -81,6 +77,17 @@ export class LinuxTun implements TunDevice {
     else this.#addon.tunStop(this.#handle);
     this.#handle = null;
   }
+}
+
+/** What the kernel says of a descriptor whose device was deleted; libuv has no name for it. */
+const EBADFD = 77;
+
+function readFailure(name: string, errno: number): TunnelError {
+  const [why, remedy] =
+    errno === EBADFD
+      ? ["the device was deleted", "leave it in place while it is served"]
+      : [getSystemErrorName(-errno), "see `ip link` and the kernel log"];
+  return new TunnelError("ERR_TUN_OPEN", `cannot read ${name}: ${why}; ${remedy}`);
 }
 
 /**

@@ -96,7 +96,11 @@ export class Tuntap2Tun implements TunDevice {
       if (!this.#open) return;
       this.close();
       handler.onDeviceError(
-        new TunnelError("ERR_TUN_OPEN", `${this.name} failed: ${cause.message}`, { cause }),
+        new TunnelError(
+          "ERR_TUN_OPEN",
+          `cannot use ${this.name}: ${cause.message}; see \`ip link\` and the kernel log`,
+          { cause },
+        ),
       );
     });
   }

@@ -249,6 +249,15 @@ describe("the command", () => {
     expect((await world.exec(flags, byAddress)).status).toBe(7);
   });
 
+  test("keeps its status when it deletes the device, and that is told in one line", async () => {
+    const command = ["sh", "-c", "ip link del tun0 && sleep 0.5; exit 3"];
+    const { status, stderr } = await world.exec(["--log-level", "warn"], command);
+    expect(status).toBe(3);
+    expect(stderr).toMatch(
+      /^tun2socks: cannot read tun0: the device was deleted; [^\n]+ \(ERR_TUN_OPEN\)\n$/,
+    );
+  });
+
   test("leaves the machine's interfaces and resolver as they were", async () => {
     const before = [
       await world.run(world.client, ["ip", "-o", "addr"]),

@@ -112,6 +112,16 @@ describe("a device that was there", () => {
     ip("-n", world.client, "link", "del", "mine0");
   });
 
+  test("ends us with one line when it is deleted", async () => {
+    ip("-n", world.client, "tuntap", "add", "dev", "mine1", "mode", "tun");
+    const running = await serve("mine1", "--log-level", "info");
+    ip("-n", world.client, "link", "del", "mine1");
+    expect(await running.ended).toMatchObject({ status: 1 });
+    expect(running.stderr).toMatch(
+      /^tun2socks: cannot read mine1: the device was deleted; [^\n]+ \(ERR_TUN_OPEN\)$/m,
+    );
+  });
+
   test("that another process serves is busy: one line, status 1", async () => {
     const first = await serve("tun8");
     const { status, stderr } = await world.run(world.client, [

@@ -103,7 +103,7 @@ test("a failing device is told once, and closing releases it once", () => {
   device.start({ onBatch: () => {}, onDeviceError: (error) => errors.push(error.message) });
   binding.fail(new Error("gone"));
   binding.fail(new Error("gone again"));
-  expect(errors).toEqual(["tun3 failed: gone"]);
+  expect(errors).toEqual(["cannot use tun3: gone; see `ip link` and the kernel log"]);
   const other = new Binding();
   const closing = new Tuntap2Tun(other, memory, 1500);
   closing.close();
