@@ -1,5 +1,6 @@
 /** `tun2socks run`: serves a TUN device in the current namespace until SIGINT or SIGTERM. Touches no routes. */
 
+import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { CLIENT_IPV4, CLIENT_IPV4_PREFIX, CLIENT_IPV6, CLIENT_IPV6_PREFIX } from "../addresses.ts";
 import { createLog, type Log } from "../log.ts";
@@ -76,6 +77,11 @@ async function run(flags: RunFlags): Promise<number> {
       session.serve(device, reject);
     });
     log.info?.(`serving ${device.name} (MTU ${device.mtu}) through ${session.upstream.label}`);
+    if (isDown(device.name)) {
+      log.warn?.(
+        `${device.name} is down, nothing reaches it: run \`ip link set ${device.name} up\``,
+      );
+    }
     await Promise.race([stopped, failed]);
     return 0;
   } finally {
@@ -103,6 +109,18 @@ function openDevice(native: Addon, session: Session, flags: RunFlags): TunDevice
     throw explain(info.name, error as NativeError);
   }
 }
+
+/** By sysfs, which shows the devices of the namespace in which it was mounted: what it does not know is not told. */
+function isDown(name: string): boolean {
+  try {
+    return (Number(readFileSync(`/sys/class/net/${name}/flags`, "latin1")) & IFF_UP) === 0;
+  } catch {
+    return false;
+  }
+}
+
+/** include/uapi/linux/if.h */
+const IFF_UP = 1;
 
 async function tuntap2(session: Session, flags: RunFlags, log: Log): Promise<TunDevice> {
   const device = await openTuntap2(session.loop.memory, {

@@ -112,6 +112,19 @@ describe("a device that was there", () => {
     ip("-n", world.client, "link", "del", "mine0");
   });
 
+  test("stays down, and that is told", async () => {
+    ip("-n", world.client, "tuntap", "add", "dev", "mine2", "mode", "tun");
+    const running = await serve("mine2");
+    await running.says("mine2 is down, nothing reaches it: run `ip link set mine2 up`");
+    expect(ip("-n", world.client, "link", "show", "dev", "mine2")).not.toMatch(/[<,]UP[,>]/);
+    await stop(running);
+    ip("-n", world.client, "link", "set", "mine2", "up");
+    const again = await serve("mine2");
+    await stop(again);
+    expect(again.stderr).not.toContain("down");
+    ip("-n", world.client, "link", "del", "mine2");
+  });
+
   test("ends us with one line when it is deleted", async () => {
     ip("-n", world.client, "tuntap", "add", "dev", "mine1", "mode", "tun");
     const running = await serve("mine1", "--log-level", "info");
