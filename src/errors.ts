@@ -14,8 +14,8 @@ export type ErrorCode =
   | "ERR_PROXY_TIMEOUT" // the server did not answer in time
   | "ERR_PROXY_REFUSED" // the server refused the request (REP of RFC 1928)
   | "ERR_PROXY_LISTEN" // the built-in server cannot listen
-  | "ERR_PROXY_PERMISSION" // the built-in server may not listen there
   | "ERR_PROXY_OPEN" // the built-in server would be an open proxy
+  | "ERR_PERMISSION" // a port or a file that this user may not use
   | "ERR_ADDON_MISSING" // the native addon is not built
   | "ERR_TUN_MISSING" // no /dev/net/tun
   | "ERR_TUN_PERMISSION" // device or CAP_NET_ADMIN denied
@@ -52,8 +52,8 @@ export function exitStatus(code: ErrorCode): number {
     case "ERR_PROXY_TIMEOUT":
     case "ERR_PROXY_REFUSED":
       return 69;
+    case "ERR_PERMISSION":
     case "ERR_TUN_PERMISSION":
-    case "ERR_PROXY_PERMISSION":
     case "ERR_NAMESPACE":
       return 77;
     default:

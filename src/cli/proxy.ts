@@ -1,9 +1,9 @@
 /** `tun2socks proxy`: the built-in SOCKS5 server alone. */
 
-import { readFileSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import { Command } from "commander";
 import { TunnelError } from "../errors.ts";
-import { createLog, type LogLevel } from "../log.ts";
+import { createLog, type Log, type LogLevel } from "../log.ts";
 import { Loop } from "../loop.ts";
 import { MEMORY_OCTETS_WITH_SERVER, mapMemory } from "../memory.ts";
 import { addon } from "../native/binding.ts";
@@ -12,7 +12,7 @@ import { SocksServer } from "../socks/server.ts";
 import { type Endpoint, formatAddress, formatEndpoint } from "../stack/wire/address.ts";
 import { logLevel, value } from "./flags.ts";
 import { stopSignal } from "./stop-signal.ts";
-import { parseEndpoint, usage } from "./values.ts";
+import { parseEndpoint, parsePath, usage } from "./values.ts";
 
 interface ProxyFlags {
   readonly listen: Endpoint;
@@ -36,17 +36,29 @@ export function proxyCommand(setStatus: (status: number) => void): Command {
       parseEndpoint(DEFAULT_LISTEN, 1080),
     )
     .option("--user <name:pass>", "the only user; visible to other local users")
-    .option("--user-file <file>", "users, one name:password in a line")
+    .option(
+      "--user-file <file>",
+      "users, one name:password in a line",
+      value("--user-file", parsePath),
+    )
     .option("--open", "listen beyond loopback without a user", false)
-    .option("--allow-private", "serve link-local and this host's addresses too", false)
+    .option("--allow-private", "serve the destinations named below, too", false)
     .addOption(logLevel())
+    .addHelpText(
+      "after",
+      `
+Refused without --allow-private: this host, link-local addresses (there clouds
+have their metadata) and, for clients on other hosts, private networks.
+--log-level debug tells what was refused.
+Exit status: 0, 2 usage, 77 permission, 1 otherwise.`,
+    )
     .action(async (flags: ProxyFlags) => setStatus(await proxy(flags)));
 }
 
 async function proxy(flags: ProxyFlags): Promise<number> {
   const log = createLog(flags.logLevel);
   const stopped = stopSignal();
-  const credentials = readCredentials(flags);
+  const credentials = readCredentials(flags, log);
   const native = addon();
   const memory = mapMemory(native, MEMORY_OCTETS_WITH_SERVER);
   const loop = new Loop(native, memory);
@@ -80,18 +92,12 @@ const READ_ERRORS: Readonly<Record<string, string>> = {
   EISDIR: "it is a directory",
 };
 
-function readCredentials(flags: ProxyFlags): Map<string, string> | null {
-  if (flags.userFile !== undefined) {
+function readCredentials(flags: ProxyFlags, log: Log): Map<string, string> | null {
+  const { userFile } = flags;
+  if (userFile !== undefined) {
     if (flags.user !== undefined)
       throw usage("cannot use --user: --user-file is given as well", "give one of them");
-    try {
-      return parseUserFile(readFileSync(flags.userFile, "utf8"));
-    } catch (cause) {
-      if (cause instanceof TunnelError) throw cause;
-      const { code } = cause as NodeJS.ErrnoException;
-      const why = READ_ERRORS[code ?? ""] ?? code;
-      throw usage(`cannot read ${flags.userFile}: ${why}`, "check the path and its permissions");
-    }
+    return parseUserFile(readUserFile(userFile, log), userFile);
   }
   if (flags.user === undefined) return null;
   const colon = flags.user.indexOf(":");
@@ -99,4 +105,28 @@ function readCredentials(flags: ProxyFlags): Map<string, string> | null {
     throw usage("cannot use --user: it has no name or no password", "write --user NAME:PASS");
   }
   return new Map([[flags.user.slice(0, colon), flags.user.slice(colon + 1)]]);
+}
+
+function readUserFile(path: string, log: Log): string {
+  let descriptor = -1;
+  try {
+    descriptor = openSync(path, "r");
+    const text = readFileSync(descriptor, "utf8");
+    const status = fstatSync(descriptor);
+    if (status.isFile() && (status.mode & 0o004) !== 0) {
+      const mode = `0${(status.mode & 0o777).toString(8)}`;
+      log.warn?.(`every user can read ${path} (mode ${mode}): run \`chmod 600 ${path}\``);
+    }
+    return text;
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const what = `cannot read ${path}: ${READ_ERRORS[code ?? ""] ?? code}`;
+    throw new TunnelError(
+      code === "EACCES" ? "ERR_PERMISSION" : "ERR_USAGE",
+      `${what}; check the path and its permissions`,
+      { cause },
+    );
+  } finally {
+    if (descriptor >= 0) closeSync(descriptor);
+  }
 }

@@ -68,6 +68,12 @@ export function parseEndpoint(text: string, port: number): Endpoint {
   return endpoint;
 }
 
+/** A path, not yet looked at. */
+export function parsePath(text: string): string {
+  if (text === "") throw usage("it is empty", "write a path");
+  return text;
+}
+
 /** NAME of a network interface, as the kernel takes it (dev_valid_name in net/core/dev.c). */
 export function parseInterface(text: string): string {
   if (!/^[^\s/:]{1,15}$/.test(text) || text === "." || text === "..") {

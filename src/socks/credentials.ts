@@ -15,25 +15,31 @@ export const MAX_CREDENTIAL_OCTETS = 255;
  * Parses a user file: one `user:password` per line, split at the first colon; empty lines and lines that begin
  * with `#` are skipped. White space is part of a password; a carriage return before the line feed is not.
  *
- * @throws TunnelError ERR_USAGE with the line's number, never with its content.
+ * @throws TunnelError ERR_USAGE with `name` and the line's number, never with its content.
  */
-export function parseUserFile(text: string): Map<string, string> {
+export function parseUserFile(text: string, name: string): Map<string, string> {
+  const badLine = (index: number, why: string): TunnelError =>
+    new TunnelError(
+      "ERR_USAGE",
+      `cannot use ${name}: line ${index + 1} ${why}; write user:password`,
+    );
   const users = new Map<string, string>();
   const lines = text.replace(/^\uFEFF/, "").split("\n");
   for (const [index, raw] of lines.entries()) {
     const line = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
     if (line.trim() === "" || line.startsWith("#")) continue;
     const colon = line.indexOf(":");
-    if (colon < 0) throw badLine(index, "no colon");
+    if (colon < 0) throw badLine(index, "has no colon");
     const user = line.slice(0, colon);
     const password = line.slice(colon + 1);
-    if (!fits(user)) throw badLine(index, "the user is empty or longer than 255 octets");
-    if (!fits(password)) throw badLine(index, "the password is empty or longer than 255 octets");
-    if (users.has(user)) throw badLine(index, "the user was named before");
+    if (!fits(user)) throw badLine(index, "has a user that is empty or longer than 255 octets");
+    if (!fits(password))
+      throw badLine(index, "has a password that is empty or longer than 255 octets");
+    if (users.has(user)) throw badLine(index, "names a user again");
     users.set(user, password);
   }
   if (users.size === 0) {
-    throw new TunnelError("ERR_USAGE", "the user file names no user; write lines user:password");
+    throw new TunnelError("ERR_USAGE", `cannot use ${name}: no user is in it; write user:password`);
   }
   return users;
 }
@@ -41,13 +47,6 @@ export function parseUserFile(text: string): Map<string, string> {
 function fits(text: string): boolean {
   const octets = Buffer.byteLength(text);
   return octets >= 1 && octets <= MAX_CREDENTIAL_OCTETS;
-}
-
-function badLine(index: number, why: string): TunnelError {
-  return new TunnelError(
-    "ERR_USAGE",
-    `line ${index + 1} of the user file: ${why}; write user:password`,
-  );
 }
 
 /** One user with a random name and password of this process, which nobody else can know. */
@@ -68,7 +67,10 @@ export class CredentialTable {
       const octets = Buffer.from(password);
       const name = Buffer.from(user);
       if (octets.length > MAX_CREDENTIAL_OCTETS || name.length > MAX_CREDENTIAL_OCTETS) {
-        throw new TunnelError("ERR_USAGE", "a user or password is longer than 255 octets");
+        throw new TunnelError(
+          "ERR_USAGE",
+          "cannot use a user or password: it is longer than 255 octets; shorten it",
+        );
       }
       const block = new Uint8Array(BLOCK);
       block[0] = octets.length;

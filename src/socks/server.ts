@@ -122,7 +122,8 @@ export class SocksServer
   /**
    * Starts to listen; returns the address and port in use.
    *
-   * @throws TunnelError ERR_PROXY_OPEN (beyond loopback, no credentials, not `open`), ERR_PROXY_PERMISSION, ERR_PROXY_LISTEN.
+   * @throws TunnelError ERR_PROXY_OPEN (beyond loopback, no credentials, not `open`), ERR_PERMISSION (a low port),
+   * ERR_PROXY_LISTEN.
    */
   listen(): Endpoint {
     const { address, port, open } = this.#options;
@@ -148,7 +149,7 @@ export class SocksServer
     }
     if (result < 0) {
       this.close();
-      const code = result === -EACCES ? "ERR_PROXY_PERMISSION" : "ERR_PROXY_LISTEN";
+      const code = result === -EACCES ? "ERR_PERMISSION" : "ERR_PROXY_LISTEN";
       throw new TunnelError(code, listenFailure(endpoint, -result));
     }
     this.#pollId = result;
@@ -246,7 +247,7 @@ function listenFailure(endpoint: Endpoint, errno: number): string {
     case EADDRINUSE:
       return `${what}: another program has the port; choose another port or stop that program`;
     case EACCES:
-      return `${what}: ports below 1024 need CAP_NET_BIND_SERVICE; choose another port`;
+      return `${what}: ports below 1024 need CAP_NET_BIND_SERVICE; choose another port or run this as root`;
     case EADDRNOTAVAIL:
       return `${what}: this host has no such address; choose one that \`ip address\` shows`;
     default:

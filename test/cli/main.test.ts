@@ -100,6 +100,8 @@ describe("mistakes", () => {
     ["proxy --user x", 2, "cannot use --user: it has no name or no password; write --user NAME"],
     ["proxy --user-file /no/such", 2, "cannot read /no/such: no such file; check the path"],
     ["proxy --user-file /", 2, "cannot read /: it is a directory; check the path"],
+    ["proxy --user-file", 2, "option '--user-file <file>' argument missing; see tun2socks proxy"],
+    ["proxy --user-file --open", 2, 'cannot use --user-file: "--open" stands where its value sh'],
     ["demo extra", 2, "too many arguments for 'demo'; see tun2socks demo --help (ERR_USAGE)"],
   ])("tun2socks %s ends with %d and one line", async (words, status, line) => {
     expect(await main(words.split(" ").filter((word) => word !== ""))).toBe(status);

@@ -1,9 +1,17 @@
 /** What a user reads when something outside the command line is wrong: one line, the right status, nothing left. */
 
-import { readdirSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { CLI, fixture, ip, type Result, SERVER_IPV4, World } from "../support/world.ts";
+import {
+  CLI,
+  fixture,
+  ip,
+  type Result,
+  type Running,
+  SERVER_IPV4,
+  World,
+} from "../support/world.ts";
 
 const node = process.execPath;
 const EXEC = `${node} ${CLI} exec --log-level warn`;
@@ -118,12 +126,6 @@ const CASES: readonly Case[] = [
     says: "(ERR_TUN_PERMISSION)",
   },
   {
-    name: "proxy on a port that needs a capability",
-    script: `${UNPRIVILEGED} ${node} ${CLI} proxy --listen 127.0.0.1:80`,
-    status: 77,
-    says: "ports below 1024 need CAP_NET_BIND_SERVICE; choose another port (ERR_PROXY_PERMISSION)",
-  },
-  {
     name: "forbidden user namespaces",
     script: `exec unshare --user --map-root-user sh -c '
       echo 0 > /proc/sys/user/max_user_namespaces
@@ -136,6 +138,18 @@ const CASES: readonly Case[] = [
     script: `ulimit -v 2000000; ${EXEC} -- true`,
     status: 125,
     says: "cannot reserve 2048 MiB of address space: ENOMEM; raise `ulimit -v`, or allow overcommit",
+  },
+  {
+    name: "a port that needs a privilege",
+    script: `exec ${UNPRIVILEGED} ${node} ${CLI} proxy --listen 127.0.0.1:80`,
+    status: 77,
+    says: "cannot listen on 127.0.0.1:80: ports below 1024 need CAP_NET_BIND_SERVICE; choose another",
+  },
+  {
+    name: "a user file without a user",
+    script: `exec ${node} ${CLI} proxy --user-file /dev/null`,
+    status: 2,
+    says: "cannot use /dev/null: no user is in it; write user:password (ERR_USAGE)",
   },
   {
     name: "a command that does not exist",
@@ -181,6 +195,17 @@ describe("one line and the right status for", () => {
     expect(ip("-n", world.client, "-o", "link")).not.toContain("tun5");
   });
 
+  test("a user file of another user", async () => {
+    const users = join(world.directory, "closed");
+    writeFileSync(users, "user:right\n", { mode: 0o600 });
+    chownSync(users, 1, 1);
+    const result = await shell(`exec ${OBEDIENT} ${node} ${CLI} proxy --user-file ${users}`);
+    expect(result).toMatchObject({ status: 77, stdout: "" });
+    expect(result.stderr).toBe(
+      `tun2socks: cannot read ${users}: permission denied; check the path and its permissions (ERR_PERMISSION)\n`,
+    );
+  });
+
   test("a port that another program has", async () => {
     const listen = ["proxy", "--listen", `${SERVER_IPV4}:8080`, "--user", "a:b"];
     const { status, stderr } = await world.run(world.server, [node, CLI, ...listen]);
@@ -208,6 +233,25 @@ test("a resolv.conf that cannot be replaced is one line of exec's log, and the c
     stderr:
       "tun2socks: in the namespace: bind /etc/resolv.conf: ENOENT; names may stay unknown, or be asked past the tunnel\n",
   });
+});
+
+test("a user file that every user can read is told, and is used", async () => {
+  const users = join(world.directory, "open");
+  writeFileSync(users, "user:right\n");
+  const serve = (port: number): Running =>
+    world.start(world.server, [
+      ...[node, CLI, "proxy", "--listen", `127.0.0.1:${port}`, "--user-file", users],
+    ]);
+  chmodSync(users, 0o644);
+  const warned = serve(2001);
+  await warned.says("SOCKS5 on 127.0.0.1:2001, with password");
+  expect(warned.stderr).toContain(
+    `tun2socks: every user can read ${users} (mode 0644): run \`chmod 600 ${users}\`\n`,
+  );
+  chmodSync(users, 0o600);
+  const silent = serve(2002);
+  await silent.says("SOCKS5 on 127.0.0.1:2002, with password");
+  expect(silent.stderr).not.toContain("chmod");
 });
 
 test("run serves on when the reader of its log has gone", async () => {

@@ -4,7 +4,7 @@ import { CredentialTable, parseUserFile, randomCredentials } from "../../src/soc
 test("a user file has a user and a password per line, comments and empty lines", () => {
   const text =
     "\uFEFF# people\n\nalice:secret\r\nbob:with:colons and spaces \n  \n#eve:x\nzoë:pässword\n";
-  expect([...parseUserFile(text)]).toEqual([
+  expect([...parseUserFile(text, "users")]).toEqual([
     ["alice", "secret"],
     ["bob", "with:colons and spaces "],
     ["zoë", "pässword"],
@@ -13,22 +13,24 @@ test("a user file has a user and a password per line, comments and empty lines",
 
 test("an error in a user file names its line and shows nothing of it", () => {
   for (const [text, line, why] of [
-    ["a:b\nsecret\n", 2, "no colon"],
-    [":secret", 1, "the user is empty"],
-    ["# x\na:\n", 2, "the password is empty"],
+    ["a:b\nsecret\n", 2, "has no colon"],
+    [":secret", 1, "user that is empty"],
+    ["# x\na:\n", 2, "password that is empty"],
     [`a:${"secret".repeat(50)}`, 1, "longer than 255"],
     [`${"ü".repeat(128)}:secret`, 1, "longer than 255"],
-    ["a:b\nc:d\na:secret", 3, "named before"],
+    ["a:b\nc:d\na:secret", 3, "names a user again"],
   ] as const) {
-    expect(() => parseUserFile(text)).toThrowError(
+    expect(() => parseUserFile(text, "users")).toThrowError(
       expect.objectContaining({
         code: "ERR_USAGE",
-        message: expect.stringMatching(new RegExp(`^line ${line} of the user file: .*${why}`)),
+        message: expect.stringMatching(new RegExp(`^cannot use users: line ${line} .*${why}`)),
       }),
     );
-    expect(() => parseUserFile(text)).not.toThrowError(/secret/);
+    expect(() => parseUserFile(text, "users")).not.toThrowError(/secret/);
   }
-  expect(() => parseUserFile("# nobody\n")).toThrowError("names no user");
+  expect(() => parseUserFile("# nobody\n", "users")).toThrowError(
+    "cannot use users: no user is in it; write user:password",
+  );
 });
 
 function matches(
