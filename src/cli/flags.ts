@@ -60,7 +60,7 @@ export function addTunnelFlags(command: Command): Command {
     .option(
       "--dns-server <ip>",
       "resolver behind the proxy (default: this host's own)",
-      value("--dns-server", (text) => parseEndpoint(text, 53)),
+      value("--dns-server", (text) => parseEndpoint(text, 53, 1)),
     )
     .option("--host-loopback", "198.18.0.2 reaches 127.0.0.1 of this host", false)
     .option(

@@ -50,8 +50,8 @@ export function parseChoice<T extends string>(choices: readonly T[]): (text: str
   };
 }
 
-/** ADDRESS, ADDRESS:PORT or [V6]:PORT; `port` where none is written. */
-export function parseEndpoint(text: string, port: number): Endpoint {
+/** ADDRESS, ADDRESS:PORT or [V6]:PORT; `port` where none is written; `lowest` is the lowest port that may be. */
+export function parseEndpoint(text: string, port: number, lowest: 0 | 1 = 0): Endpoint {
   const bracketed = /^\[([^\]]+)\](?::(\d+))?$/.exec(text);
   const plain = /^([^:]+)(?::(\d+))?$/.exec(text);
   const host = bracketed?.[1] ?? plain?.[1] ?? text;
@@ -64,7 +64,7 @@ export function parseEndpoint(text: string, port: number): Endpoint {
     );
   }
   const endpoint = new Endpoint().copy(address);
-  endpoint.port = written === undefined ? port : parseInteger(written, 0, 65535);
+  endpoint.port = written === undefined ? port : parseInteger(written, lowest, 65535);
   return endpoint;
 }
 

@@ -82,6 +82,7 @@ describe("mistakes", () => {
     ["exec --mtu 12 true", 125, 'cannot use --mtu: "12" is not a number in range; write one from'],
     ["exec --dns x true", 125, 'cannot use --dns: "x" is not known; write one of auto, tcp, udp'],
     ["exec --dns-server x true", 125, 'cannot use --dns-server: "x" is not an address; write'],
+    ["exec --dns-server 1.1.1.1:0 true", 125, 'cannot use --dns-server: "0" is not a number in'],
     ["exec --udp-timeout 3x true", 125, 'cannot use --udp-timeout: "3x" is not a duration; write'],
     ["exec --interface lo true", 125, "cannot use --interface: it is for the way to a proxy, and"],
     ["exec --fwmark 7 true", 125, "cannot use --fwmark: it is for the way to a proxy, and none"],
