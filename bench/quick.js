@@ -3,7 +3,7 @@
 // TUN, paired, both directions; then one keep-alive HTTP connection. Needs root, iperf3 and a build.
 //
 //   npm run bench:quick                             built-in SOCKS server, 5 rounds of 3 s
-//   npm run bench:quick -- --rounds 7 --seconds 5 --mtu 1500 --congestion bbr
+//   npm run bench:quick -- --rounds 7 --seconds 5 --mtu 1500
 //   npm run bench:quick -- --socks-server 'COMMAND {host} {port}'
 
 import { readFileSync } from "node:fs";
