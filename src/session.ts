@@ -28,9 +28,10 @@ import { Relay, type RelayOptions } from "./relay/relay.ts";
 import { randomCredentials } from "./socks/credentials.ts";
 import { DIAL_DEADLINE } from "./socks/environment.ts";
 import { LoopbackUpstream } from "./socks/loopback-upstream.ts";
+import { OwnSockets } from "./socks/own-sockets.ts";
 import type { Refusal } from "./socks/ports.ts";
 import { parseProxyUrl } from "./socks/proxy-url.ts";
-import { SocksServer } from "./socks/server.ts";
+import { SocksServer, type SocksServerOptions } from "./socks/server.ts";
 import { MAX_ASSOCIATIONS } from "./socks/server-connection.ts";
 import { SocksUpstream } from "./socks/upstream.ts";
 import { type Endpoint, formatEndpoint } from "./stack/wire/address.ts";
@@ -44,9 +45,9 @@ export interface SessionOptions {
   readonly log: Log;
   /** False: no addon; sockets by node:net and node:dgram. */
   readonly native: boolean;
-  /** SO_MARK of sockets to the proxy, 0 for none. */
+  /** SO_MARK of sockets to the proxy, or of the built-in server's to targets; 0 for none. */
   readonly fwmark: number;
-  /** SO_BINDTODEVICE of sockets to the proxy, "" for none. */
+  /** SO_BINDTODEVICE of the same sockets, "" for none. */
   readonly interface: string;
   readonly udpTimeout: number;
   readonly icmp: "own" | "reply" | "off";
@@ -62,6 +63,7 @@ export class Session {
   readonly #options: SessionOptions;
   readonly #addon: Addon | null;
   readonly #server: SocksServer | null;
+  readonly #ownSockets: OwnSockets | null;
   #tunnel: Tunnel | null = null;
 
   private constructor(
@@ -70,12 +72,14 @@ export class Session {
     loop: Loop,
     upstream: SocksUpstream,
     server: SocksServer | null,
+    ownSockets: OwnSockets | null,
   ) {
     this.#options = options;
     this.#addon = native;
     this.loop = loop;
     this.upstream = upstream;
     this.#server = server;
+    this.#ownSockets = ownSockets;
   }
 
   /**
@@ -100,12 +104,18 @@ export class Session {
         ? [native === null ? plainMemory() : mapMemory(native), null]
         : splitPages(whole, STACK_OCTETS);
     const loop = new Loop(native, memory);
+    const ownSockets = native === null ? null : new OwnSockets(native);
     let server: SocksServer | null = null;
     try {
       let target = url;
       if (serverMemory !== null) {
         const { user, password } = randomCredentials();
-        server = builtInServer(native!, loop, serverMemory, log, new Map([[user, password]]));
+        server = builtInServer(native!, loop, serverMemory, log, {
+          credentials: new Map([[user, password]]),
+          mark: options.fwmark,
+          device: options.interface,
+          ...(ownSockets === null ? {} : { ownSockets }),
+        });
         const { port } = server.listen();
         target = parseProxyUrl(`socks5://${user}:${password}@127.0.0.1:${port}`);
       }
@@ -119,9 +129,10 @@ export class Session {
         mark: server === null ? options.fwmark : 0,
         device: server === null ? options.interface : "",
         dialDeadline: DIAL_DEADLINE,
+        ...(ownSockets === null ? {} : { ownSockets }),
       });
       await upstream.resolve();
-      return new Session(options, native, loop, upstream, server);
+      return new Session(options, native, loop, upstream, server, ownSockets);
     } catch (error) {
       server?.close();
       loop.close();
@@ -156,6 +167,7 @@ export class Session {
           addresses: [endpointOf(HOST_LOOPBACK_IPV4), endpointOf(HOST_LOOPBACK_IPV6)],
         },
         reserved: RESERVED,
+        ...(this.#ownSockets === null ? {} : { own: this.#ownSockets }),
         ...this.#associationBounds(),
         udpTimeout: options.udpTimeout,
       },
@@ -226,10 +238,10 @@ function builtInServer(
   loop: Loop,
   memory: MemoryLayout,
   log: Log,
-  credentials: ReadonlyMap<string, string>,
+  options: Pick<SocksServerOptions, "credentials" | "mark" | "device" | "ownSockets">,
 ): SocksServer {
   return new SocksServer(
-    { address: "127.0.0.1", port: 0, credentials, allowPrivate: true, open: false },
+    { ...options, address: "127.0.0.1", port: 0, allowPrivate: true, open: false },
     { addon: native, poller: loop.poller!, memory, timers: loop.timers, log, turn: loop },
   );
 }

@@ -77,13 +77,13 @@ export function addTunnelFlags(command: Command): Command {
     )
     .option(
       "--fwmark <mark>",
-      "SO_MARK of sockets to the proxy",
+      "SO_MARK of sockets that lead out",
       value("--fwmark", (text) => parseInteger(text, 0, 0xffffffff)),
       0,
     )
     .option(
       "--interface <name>",
-      "interface of sockets to the proxy",
+      "interface of sockets that lead out",
       value("--interface", parseInterface),
     )
     .addOption(logLevel());
@@ -118,15 +118,6 @@ export function value<T>(flag: string, parse: (text: string) => T): (text: strin
 export async function openSession(flags: TunnelFlags, log: Log, native: boolean): Promise<Session> {
   const { env } = process;
   const fromEnvironment = flags.proxy === undefined;
-  if (fromEnvironment && !env["ALL_PROXY"] && !env["all_proxy"]) {
-    const idle = flags.fwmark !== 0 ? "--fwmark" : flags.interface ? "--interface" : null;
-    if (idle !== null) {
-      throw usage(
-        `cannot use ${idle}: it is for the way to a proxy, and none is given`,
-        "add -p URL",
-      );
-    }
-  }
   if (flags.hostLoopback && !native) {
     throw usage(
       "cannot use --host-loopback: --binding tuntap2 has no way to the host's loopback",

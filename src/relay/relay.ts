@@ -7,7 +7,7 @@
 
 import type { Upstream } from "../socks/ports.ts";
 import type { TcpConnection, TcpHandler, UdpFlow, UdpHandler } from "../stack/ports.ts";
-import { Endpoint } from "../stack/wire/address.ts";
+import { Endpoint, formatEndpoint } from "../stack/wire/address.ts";
 import { AddressPlan, DNS_PORT, loopbackOf, Place } from "./address-plan.ts";
 import { AssociationTable, maxAssociations } from "./association-table.ts";
 import { RelayContext, type RelayEnvironment } from "./context.ts";
@@ -43,8 +43,11 @@ export interface RelayOptions {
   };
   /** Ranges in text form in which everything but the addresses above is refused. */
   readonly reserved: readonly string[];
-  /** The proxy's own addresses: a flow to one of them is our own connection come back (a routing loop). */
-  readonly upstreamEndpoints?: readonly Endpoint[];
+  /** Knows flows of our own that come back (a routing loop): OwnSockets of src/socks. */
+  readonly own?: {
+    hasConnection(client: Endpoint, target: Endpoint): boolean;
+    hasDatagrams(client: Endpoint): boolean;
+  };
   /** Descriptors this process may open: bounds the associations. */
   readonly nofile: number;
   /** Associations that the upstream takes, if that is known and fewer. */
@@ -111,7 +114,7 @@ export class Relay implements TcpRelayOwner {
       case Place.NOWHERE:
         return this.#refuse(connection, "reset");
       default:
-        if (this.#isLoop(target)) return this.#refuse(connection, "host-unreachable");
+        if (this.#isLoop(connection)) return this.#refuse(connection, "host-unreachable");
     }
     const relay = new TcpRelay(this, this.#context, upstream, { name: null, endpoint }, connection);
     this.#tcpRelays.add(relay);
@@ -119,7 +122,11 @@ export class Relay implements TcpRelayOwner {
     return relay;
   }
 
-  onUdpOpen(flow: UdpFlow, _target: Endpoint): UdpHandler | null {
+  onUdpOpen(flow: UdpFlow, target: Endpoint): UdpHandler | null {
+    if (this.#options.own?.hasDatagrams(flow.client) === true) {
+      this.#warnOfLoop(target);
+      return null;
+    }
     const relay = new UdpRelay(this.#context, this.#routes, flow);
     this.#udpRelays.add(relay);
     return relay;
@@ -149,17 +156,18 @@ export class Relay implements TcpRelayOwner {
     );
   }
 
-  #isLoop(target: Endpoint): boolean {
-    for (const endpoint of this.#options.upstreamEndpoints ?? []) {
-      if (!endpoint.equals(target)) continue;
-      const { label } = this.#options.upstream;
-      this.#context.warn(
-        "loop",
-        `${label}: a connection to the proxy came back through the tunnel; route the proxy's address around it`,
-      );
-      return true;
-    }
-    return false;
+  #isLoop({ client, target }: TcpConnection): boolean {
+    if (this.#options.own?.hasConnection(client, target) !== true) return false;
+    this.#warnOfLoop(target);
+    return true;
+  }
+
+  #warnOfLoop(target: Endpoint): void {
+    this.stats.loops++;
+    this.#context.warn(
+      "loop",
+      `what we sent to ${formatEndpoint(target)} came back through the device and is refused: its route leads into the tunnel; route that address around it, or use --interface or --fwmark`,
+    );
   }
 
   #refuse(connection: TcpConnection, reason: "reset" | "host-unreachable"): TcpHandler {

@@ -11,6 +11,8 @@ export class RelayStats {
   tcpCancelled = 0;
   /** Flows ended by an RST because their upstream broke. */
   tcpUpstreamResets = 0;
+  /** Flows that were sockets of ours come back through the device. */
+  loops = 0;
   /** TCP flows alive, pending ones included. */
   tcpFlows = 0;
   /** Octets from clients that upstreams took. */

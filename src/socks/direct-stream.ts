@@ -103,6 +103,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
       let result = this.#addon.tcpConnect(proxy.words, mark, device, this.#userTimeout);
       if (result >= 0) {
         this.#fd = result;
+        proxy.environment.ownSockets?.addConnecting(result, proxy.words);
         this.#bits = Epoll.OUT;
         result = this.#poller.add(this.#fd, this, Epoll.OUT);
         if (result >= 0) {
@@ -143,6 +144,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
   #onDialPoll(dial: Dial): void {
     const proxy = this.#proxy;
     if (!this.#connected) {
+      proxy.environment.ownSockets?.delete(this.#fd);
       const error = this.#addon.socketError(this.#fd);
       if (error !== 0) {
         this.#tryNext(dial, errnoRefusal(proxy.label, Math.abs(error)));
@@ -284,8 +286,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
   reset(): void {
     this.#releaseDial();
     if (this.#fd < 0) return;
-    this.#unwatch();
-    this.#silence.stop();
+    this.#forget();
     this.#addon.reset(this.#fd);
     this.#fd = -1;
   }
@@ -343,10 +344,16 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
 
   #drop(): void {
     if (this.#fd < 0) return;
-    this.#unwatch();
-    this.#silence.stop();
+    this.#forget();
     this.#addon.close(this.#fd);
     this.#fd = -1;
     this.#connected = false;
+  }
+
+  /** Nobody else knows the descriptor any more: it may be closed. */
+  #forget(): void {
+    this.#unwatch();
+    this.#silence.stop();
+    if (!this.#connected) this.#proxy.environment.ownSockets?.delete(this.#fd);
   }
 }

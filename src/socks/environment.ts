@@ -6,6 +6,7 @@ import type { Addon } from "../native/binding.ts";
 import type { Poller } from "../native/poller.ts";
 import type { Timers } from "../stack/timer-wheel.ts";
 import type { Turn } from "./name-resolver.ts";
+import type { OwnSockets } from "./own-sockets.ts";
 
 /** How long a dial may take in all, ms, unless told otherwise. */
 export const DIAL_DEADLINE = 30_000;
@@ -27,4 +28,6 @@ export interface SocketEnvironment {
   readonly dialDeadline: number;
   /** How long the proxy may be silent with octets outstanding, ms; USER_TIMEOUT of silence.ts by default. */
   readonly userTimeout?: number;
+  /** Where sockets that lead out are written down. */
+  readonly ownSockets?: OwnSockets;
 }

@@ -71,6 +71,8 @@ export class ServerAssociation implements TimerHandler {
   readonly #translated: Array<{ readonly rewritten: Endpoint; readonly original: Endpoint }> = [];
   /** The outer socket is IPv4 only: the host has no IPv6. */
   #v4Only = false;
+  /** The outer socket is among those of our own. */
+  #isNoted = false;
   #lastActive = 0;
   #waiting = 0;
   #open = false;
@@ -124,6 +126,7 @@ export class ServerAssociation implements TimerHandler {
     this.#open = false;
     this.#environment.stats.activeAssociations--;
     this.#environment.timers.clear(this.#timer);
+    this.#environment.ownSockets?.delete(this.#outer.fd);
     this.#inner.close();
     this.#outer.close();
     this.#names.clear();
@@ -330,6 +333,11 @@ export class ServerAssociation implements TimerHandler {
       const done = result > 0 ? result : 1;
       sending.copyWithin(0, done * DGRAM_TX_ROW, left * DGRAM_TX_ROW);
       left -= done;
+    }
+    // Its port is known from the first datagram on.
+    if (port === this.#outer && !this.#isNoted) {
+      this.#isNoted = true;
+      this.#environment.ownSockets?.addDatagrams(port.fd);
     }
     return sent;
   }

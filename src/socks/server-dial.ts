@@ -78,7 +78,7 @@ export class ServerDial implements LegOwner, TimerHandler, NameHandler {
   close(): void {
     if (this.#ended) return;
     this.#end();
-    this.target.close();
+    this.#closeTarget();
   }
 
   onAddresses(addresses: readonly Endpoint[]): void {
@@ -89,7 +89,9 @@ export class ServerDial implements LegOwner, TimerHandler, NameHandler {
 
   /** The connect has ended, one way or the other. */
   onLeg(): void {
-    const failure = this.#environment.addon.socketError(this.target.fd);
+    const { addon, ownSockets } = this.#environment;
+    const failure = addon.socketError(this.target.fd);
+    ownSockets?.delete(this.target.fd);
     if (failure === 0) {
       this.#end();
       this.#owner.onConnected();
@@ -101,7 +103,7 @@ export class ServerDial implements LegOwner, TimerHandler, NameHandler {
   }
 
   onTimer(): void {
-    this.target.close();
+    this.#closeTarget();
     if (this.#addresses !== null && this.#environment.timers.now() < this.#deadline)
       this.#tryNext();
     else this.#fail(this.#reply);
@@ -109,14 +111,13 @@ export class ServerDial implements LegOwner, TimerHandler, NameHandler {
 
   #tryNext(): void {
     const addresses = this.#addresses as readonly Endpoint[];
-    const { addon, timers } = this.#environment;
+    const { timers } = this.#environment;
     while (this.#next < addresses.length) {
       const fd = this.#connect(addresses[this.#next++] as Endpoint);
       if (fd < 0) continue;
       this.target.fd = fd;
       if (this.target.watch(Epoll.OUT) < 0) {
-        addon.close(fd);
-        this.target.fd = -1;
+        this.#closeTarget();
         this.#note(Reply.GENERAL_FAILURE);
         continue;
       }
@@ -139,8 +140,17 @@ export class ServerDial implements LegOwner, TimerHandler, NameHandler {
     }
     writeWords(address, destination);
     const fd = addon.tcpConnect(address, mark, device, 0);
-    if (fd < 0) this.#note(replyOfErrno(-fd));
-    return fd < 0 ? -1 : fd;
+    if (fd < 0) {
+      this.#note(replyOfErrno(-fd));
+      return -1;
+    }
+    this.#environment.ownSockets?.addConnecting(fd, address);
+    return fd;
+  }
+
+  #closeTarget(): void {
+    this.#environment.ownSockets?.delete(this.target.fd);
+    this.target.close();
   }
 
   /** Remembers why an address failed. "Refused" tells most (the host is there), then whatever came last. */

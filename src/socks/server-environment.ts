@@ -8,6 +8,7 @@ import type { Endpoint } from "../stack/wire/address.ts";
 import type { Verdict } from "./access.ts";
 import type { CredentialTable } from "./credentials.ts";
 import type { NameResolver } from "./name-resolver.ts";
+import type { OwnSockets } from "./own-sockets.ts";
 import type { RelayEnvironment } from "./server-relay.ts";
 import type { ServerStats } from "./server-stats.ts";
 
@@ -22,6 +23,8 @@ export interface ConnectionEnvironment extends RelayEnvironment {
   /** Of sockets towards targets. */
   readonly mark: number;
   readonly device: string;
+  /** Where sockets that lead out are written down, or null. */
+  readonly ownSockets: OwnSockets | null;
   /** Rewrites every destination, or null. */
   readonly translate: ((destination: Endpoint) => void) | null;
   /** Five int32 for the call at hand. */

@@ -18,6 +18,7 @@ import { AccessPolicy, ownAddresses, type Verdict } from "./access.ts";
 import { SlotPool } from "./buffers.ts";
 import { CredentialTable } from "./credentials.ts";
 import { type Lookup, NameResolver, type Turn } from "./name-resolver.ts";
+import type { OwnSockets } from "./own-sockets.ts";
 import { MAX_DATAGRAMS } from "./server-association.ts";
 import { type ConnectionOwner, ServerConnection } from "./server-connection.ts";
 import type { ConnectionEnvironment, ServerMemory } from "./server-environment.ts";
@@ -39,6 +40,8 @@ export interface SocksServerOptions {
   /** SO_MARK and SO_BINDTODEVICE of sockets towards targets. */
   readonly mark?: number;
   readonly device?: string;
+  /** Where sockets that lead out are written down. */
+  readonly ownSockets?: OwnSockets;
   /** Rewrites every destination in place, before the access rules; replies keep the address that was asked for. */
   readonly translate?: (destination: Endpoint) => void;
 }
@@ -86,6 +89,7 @@ export class SocksServer
   readonly credentials: CredentialTable | null;
   readonly mark: number;
   readonly device: string;
+  readonly ownSockets: OwnSockets | null;
   readonly translate: ((destination: Endpoint) => void) | null;
   readonly row: Int32Array = new Int32Array(2);
   readonly address: Int32Array = new Int32Array(5);
@@ -115,6 +119,7 @@ export class SocksServer
       options.credentials === null ? null : new CredentialTable(options.credentials);
     this.mark = options.mark ?? 0;
     this.device = options.device ?? "";
+    this.ownSockets = options.ownSockets ?? null;
     this.translate = options.translate ?? null;
     this.#policy = new AccessPolicy(options.allowPrivate);
   }

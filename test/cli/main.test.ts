@@ -85,7 +85,6 @@ describe("mistakes", () => {
     ["exec --dns-server 1.1.1.1:0 true", 125, 'cannot use --dns-server: "0" is not a number in'],
     ["exec --udp-timeout 3x true", 125, 'cannot use --udp-timeout: "3x" is not a duration; write'],
     ["exec --interface lo true", 125, "cannot use --interface: it is for the way to a proxy, and"],
-    ["exec --fwmark 7 true", 125, "cannot use --fwmark: it is for the way to a proxy, and none"],
     ["exec --log-level x true", 125, 'cannot use --log-level: "x" is not a log level; write one'],
     ["run", 2, "required option '-d, --device <name>' not specified; see tun2socks run --help"],
     ["run -d a/b", 2, 'cannot use -d: "a/b" is not an interface name; write at most 15 octets'],

@@ -271,3 +271,64 @@ describe("the proxy", () => {
     expect(stderr).toMatch(/^tun2socks: [^\n]*\(ERR_PROXY_OPEN\)\n$/);
   });
 });
+
+describe("without a proxy", () => {
+  const LOOPED = "203.0.113.7";
+
+  async function serveDirectly(...flags: string[]): Promise<Running> {
+    const running = world.start(world.client, [node, CLI, "run", "-d", "tun8", ...flags]);
+    await running.says("serving tun8");
+    ip("-n", world.client, "route", "add", `${LOOPED}/32`, "dev", "tun8");
+    return running;
+  }
+
+  test.skipIf(lacks("curl"))(
+    "a connection or datagram of ours that comes back is refused, once, with a line",
+    async () => {
+      const running = await serveDirectly();
+      const curl = ["curl", "-sS", "-m", "10", `http://${LOOPED}:8080/1`];
+      const { status } = await world.run(world.client, curl);
+      expect(status).toBe(7);
+      await running.says(`what we sent to ${LOOPED}:8080 came back through the device`);
+      await world.run(world.client, [node, fixture("udp-client.js"), LOOPED, "9", "1"]);
+      const sockets = await world.run(world.client, ["ss", "-Huan"]);
+      expect(sockets.stdout.split("\n").length).toBeLessThan(10);
+      await stop(running);
+    },
+  );
+
+  test.skipIf(lacks("curl"))(
+    "--fwmark leads the built-in server's connections around the device",
+    async () => {
+      const running = await serveDirectly("--fwmark", "7");
+      ip("-n", world.server, "addr", "add", `${LOOPED}/32`, "dev", "lo");
+      world.start(world.server, [node, fixture("web.js"), "8080", LOOPED]);
+      await world.run(world.client, ["ip", "rule", "add", "fwmark", "7", "lookup", "77"]);
+      await world.run(world.client, [
+        "ip",
+        "route",
+        "add",
+        "default",
+        "via",
+        SERVER_IPV4,
+        "table",
+        "77",
+      ]);
+      const url = `http://${LOOPED}:8080/1000`;
+      const curl = [
+        "curl",
+        "-sS",
+        "-m",
+        "20",
+        "--retry-connrefused",
+        "--retry",
+        "5",
+        "-o",
+        "/dev/null",
+        url,
+      ];
+      expect(await world.run(world.client, curl)).toMatchObject({ status: 0 });
+      await stop(running);
+    },
+  );
+});

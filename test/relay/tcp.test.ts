@@ -1,14 +1,9 @@
 import { expect, test } from "vitest";
 import { MAX_LEFTOVER } from "../../src/relay/tcp-relay.ts";
+import { type Endpoint, formatEndpoint } from "../../src/stack/wire/address.ts";
 import { pattern } from "../../src/testing/pattern.ts";
 import { RelayWorld, type TcpPeer } from "../support/relay-world.ts";
-import {
-  ECONNRESET,
-  ENOBUFS,
-  endpoint,
-  type ScriptedDirect,
-  trouble,
-} from "../support/scripted-upstream.ts";
+import { ECONNRESET, ENOBUFS, type ScriptedDirect, trouble } from "../support/scripted-upstream.ts";
 
 const TARGET = "93.184.216.34:80";
 
@@ -339,12 +334,24 @@ test("--host-loopback: 198.18.0.2 is 127.0.0.1, without the proxy", () => {
 });
 
 test("a connection of ours that came back through the tunnel is refused, with a line that says so", () => {
-  const world = new RelayWorld({ relay: { upstreamEndpoints: [endpoint("192.0.2.1:1080")] } });
+  const own = {
+    hasConnection: (client: Endpoint, target: Endpoint): boolean =>
+      client.port === 40000 && formatEndpoint(target) === "192.0.2.1:1080",
+    hasDatagrams: (client: Endpoint): boolean => client.port === 40000,
+  };
+  const world = new RelayWorld({ relay: { own } });
   const client = world.tcp("192.0.2.1:1080", 40000);
   client.syn();
   expect(client.state).toBe("reset");
   expect(world.errors()).toEqual(["3/1"]);
-  expect(world.lines[0]).toMatch(/came back through the tunnel/);
+  expect(world.lines[0]).toMatch(/we sent to 192.0.2.1:1080 came back through the device/);
+  world.tcp("192.0.2.1:1080", 40001).syn();
+  expect(world.upstream.streams.length).toBe(1);
+  world.udp("192.0.2.1:9", 40000, Uint8Array.of(1));
+  expect(world.upstream.associations.length).toBe(0);
+  world.udp("192.0.2.1:9", 40001, Uint8Array.of(1));
+  expect(world.upstream.associations.length).toBe(1);
+  expect(world.relay.stats.loops).toBe(2);
 });
 
 test("closing the relay resets every flow, pending or open", () => {
