@@ -121,9 +121,12 @@ export async function settle(turns = 20): Promise<void> {
   for (let i = 0; i < turns; i++) await new Promise((done) => setImmediate(done));
 }
 
-/** Waits for `condition`, turn by turn; fails after many. */
+/** After so long, ms, nothing will come. */
+const PATIENCE = 15_000;
+
+/** Waits for `condition`, turn by turn. The kernel's own timers may have to run meanwhile. */
 export async function until(what: string, condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 100_000; i++) {
+  for (const end = performance.now() + PATIENCE; performance.now() < end; ) {
     if (condition()) return;
     await new Promise((done) => setImmediate(done));
   }

@@ -197,14 +197,17 @@ export async function connected(proxy: number, target: number): Promise<Client> 
   return client;
 }
 
-/** Waits, turn by turn of the event loop and at most 10,000 of them, until `claim` holds. */
+/** Waits, turn by turn of the event loop, until `claim` holds. The kernel's own timers may have to run meanwhile. */
 export async function until(claim: () => boolean): Promise<void> {
-  for (let turns = 0; turns < 10_000; turns++) {
+  for (const end = performance.now() + PATIENCE; performance.now() < end; ) {
     if (claim()) return;
     await new Promise((resolve) => setImmediate(resolve));
   }
   throw new Error(`never came true: ${claim}`);
 }
+
+/** After so long, ms, nothing will come. */
+const PATIENCE = 15_000;
 
 /** Lets the event loop turn. */
 export async function turns(count: number): Promise<void> {

@@ -179,6 +179,8 @@ test("a slow reader is reset only when it has read everything that came before t
   advance(1000);
   expect(server.stats.activeConnections).toBe(1);
   client.socket.resume();
+  const { stats } = server;
+  await until(() => stats.resets === 1 && client.received.length === stats.targetOctets);
   await until(() => {
     advance(10);
     return client.error !== null;
