@@ -128,4 +128,7 @@ export class StackStats {
   tcpFastRecoveries = 0;
   tcpTimeouts = 0;
   tcpProbes = 0;
+  /** Segments that came with congestion experienced, and times an echo shrank our window (RFC 3168). */
+  tcpCongestionMarks = 0;
+  tcpCongestionEchoes = 0;
 }

@@ -44,6 +44,7 @@ export class DrillClient {
       seq: (this.isn + spec.seq) >>> 0,
       ack: spec.ack === null ? 0 : ((this.peerIsn ?? 0) + spec.ack) >>> 0,
       flags: spec.flags,
+      trafficClass: spec.ecn ?? 0,
       window: spec.window ?? 512,
       urgent: spec.urgent ?? 0,
       options: (spec.options ?? []).map((option) => this.#option(option)),

@@ -11,7 +11,8 @@
  *     +0       > any                                     // one packet, whatever it is
  *
  * Times are seconds: absolute, or with `+` from the line before. Sequence numbers are relative to each side's
- * ISN, `win` is the field as on the wire (not scaled). After an injected packet: `junk` (payload is not of the
+ * ISN, `win` is the field as on the wire (not scaled). Before the flags `[noecn]`, `[ect0]`, `[ect1]` or `[ce]`: the
+ * ECN field of the IP header, compared where written. After an injected packet: `junk` (payload is not of the
  * stream), `offload` (the checksum is left to us, as TUN packets with NEEDS_CSUM), `gso N` (a super-segment).
  * After an expected one: `gso N`, `exact` (options, their order and every flag are compared).
  *
@@ -30,6 +31,7 @@ export type OptionSpec =
   | { readonly kind: "TS"; readonly value: number | "*"; readonly echo: number | "*" | "last" };
 
 export interface SegmentSpec {
+  readonly ecn: number | null;
   readonly flags: number;
   readonly seq: number;
   readonly octets: number;
@@ -124,12 +126,16 @@ const LETTERS: Readonly<Record<string, number>> = {
   W: TcpFlag.CWR,
 };
 
+/** The ECN field of the IP header (RFC 3168 §5). */
+const ECN: readonly string[] = ["noecn", "ect1", "ect0", "ce"];
+
 const SEGMENT =
   /^([SFRP.UEW]+) (-?\d+)(?::(-?\d+)\((\d+)\))?(?: ack (-?\d+))?(?: win (\d+))?(?: urg (\d+))?(?: <([^>]*)>)?((?: (?:gso \d+|exact|junk|offload))*)$/;
 
 /** `quoted`: the segment is only named, and need not say what it acknowledges. */
 function parseSegment(text: string, at: string, quoted: boolean = false): SegmentSpec {
-  const match = SEGMENT.exec(text);
+  const ecn = ECN.findIndex((name) => text.startsWith(`[${name}] `));
+  const match = SEGMENT.exec(ecn < 0 ? text : text.slice(text.indexOf(" ") + 1));
   if (match === null) throw new Error(`drill: ${at}: cannot read the segment "${text}"`);
   const number = (group: number): number | null =>
     match[group] === undefined ? null : Number(match[group]);
@@ -145,6 +151,7 @@ function parseSegment(text: string, at: string, quoted: boolean = false): Segmen
   const words = match[9]!;
   const gso = /gso (\d+)/.exec(words);
   return {
+    ecn: ecn < 0 ? null : ecn,
     flags,
     seq,
     octets,

@@ -22,6 +22,7 @@ export function matches(
   ownMss: number,
 ): boolean {
   if (!sameFlags(spec, packet.flags)) return false;
+  if (spec.ecn !== null && (packet.trafficClass & 3) !== spec.ecn) return false;
   if (packet.seq !== (isn + spec.seq) >>> 0) return false;
   if (packet.payload.length !== spec.octets) return false;
   if (spec.ack !== null && packet.ack !== (peerIsn + spec.ack) >>> 0) return false;
@@ -84,7 +85,8 @@ export function printSegment(packet: TcpPacket, isn: number, peerIsn: number, gs
   const flags = letters.replace(".", "") + (letters.includes(".") ? "." : "");
   const seq = relative(packet.seq, isn);
   const octets = packet.payload.length;
-  let text = `${flags} ${seq}:${seq + octets}(${octets})`;
+  const ecn = ["", "[ect1] ", "[ect0] ", "[ce] "][packet.trafficClass & 3];
+  let text = `${ecn}${flags} ${seq}:${seq + octets}(${octets})`;
   if (flags.includes(".")) text += ` ack ${relative(packet.ack, peerIsn)}`;
   text += ` win ${packet.window}`;
   const options = packet.options.map((option) => printOption(option, peerIsn));

@@ -190,17 +190,22 @@ export class MemoryDevice implements TunDevice {
     if (gsoSize <= 0 || header.octets + gsoSize > this.mtu) {
       throw new Error(`memory device: gso_size ${gsoSize} with ${header.octets} header octets`);
     }
+    // virtio 1.2 §5.1.6.2.1: only the first of the segments has CWR, and the device has to know.
+    if (header.cwr !== ((gsoType & GsoType.ECN) !== 0)) {
+      throw new Error(`memory device: gso_type ${gsoType} ${header.cwr ? "with" : "without"} CWR`);
+    }
     if (bytes.length - header.octets <= gsoSize) {
       throw new Error("memory device: GSO for a single segment");
     }
   }
 }
 
-function superHeader(bytes: Uint8Array): { octets: number; udp: boolean } {
+function superHeader(bytes: Uint8Array): { octets: number; udp: boolean; cwr: boolean } {
   const v6 = bytes[0]! >> 4 === 6;
   const ip = v6 ? 40 : (bytes[0]! & 15) * 4;
   const udp = bytes[v6 ? 6 : 9] === 17;
-  return { octets: ip + (udp ? 8 : (bytes[ip + 12]! >> 4) * 4), udp };
+  const cwr = !udp && (bytes[ip + 13]! & TcpFlag.CWR) !== 0;
+  return { octets: ip + (udp ? 8 : (bytes[ip + 12]! >> 4) * 4), udp, cwr };
 }
 
 /**
@@ -241,6 +246,7 @@ export function offloadedTcp(packet: Uint8Array, gsoSize: number = 0): PacketMet
   const tail = Uint8Array.from([0, 0, octets >> 8, octets & 255, 0, 0, 0, 6]);
   const addresses = v6 ? packet.subarray(8, 40) : packet.subarray(12, 20);
   view.setUint16(csumStart + 16, 0xffff - checksum(addresses, tail));
-  const gsoType = gsoSize === 0 ? GsoType.NONE : v6 ? GsoType.TCPV6 : GsoType.TCPV4;
+  const ecn = (packet[csumStart + 13]! & TcpFlag.CWR) === 0 ? 0 : GsoType.ECN;
+  const gsoType = gsoSize === 0 ? GsoType.NONE : (v6 ? GsoType.TCPV6 : GsoType.TCPV4) | ecn;
   return { flags: PacketFlag.NEEDS_CSUM, gsoType, gsoSize, csumStart, csumOffset: 16 };
 }

@@ -71,6 +71,18 @@ export class Connection implements TcpConnection, TimerHandler {
   tsRecentAge = 0;
   tsOffset = 0;
 
+  // ECN (RFC 3168)
+  /** Both ends speak it. */
+  ecnOk = false;
+  /** A mark came: our segments say ECE until the client says CWR. */
+  ecnEcho = false;
+  /** An echo shrank the window; another does not before something behind `reducedUntil` is acknowledged. */
+  isReduced = false;
+  reducedUntil = 0;
+  /** The next new octets say CWR; they do as well when `recover` has moved from here. */
+  cwrDue = false;
+  cwrRecover = 0;
+
   // Send buffer: ranges in order, SND.UNA first
   sndHead: number = NONE;
   sndTail: number = NONE;
@@ -325,6 +337,7 @@ export class Connection implements TcpConnection, TimerHandler {
     this.sndNxt = iss;
     this.sndEnd = seqAdd(iss, 1);
     this.recover = iss;
+    this.cwrRecover = iss;
   }
 }
 

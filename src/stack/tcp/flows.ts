@@ -30,6 +30,7 @@ import {
 import { beginTimeWait, close, conclude, endTimeWait, tellClosed } from "./closing.ts";
 import { Connection } from "./connection.ts";
 import { TcpContext } from "./context.ts";
+import { isOffered } from "./ecn.ts";
 import { segmentArrives } from "./input.ts";
 import { IsnGenerator } from "./isn.ts";
 import { Output, output } from "./output.ts";
@@ -97,6 +98,7 @@ export class TcpFlows implements TimerHandler {
       }
     }
     s.gsoSize = gsoSize;
+    s.ecn = ip.trafficClass & 3;
     ip.src.port = s.srcPort;
     ip.dst.port = s.dstPort;
     const index = this.#context.table.find(ip.src, ip.dst);
@@ -196,6 +198,8 @@ export class TcpFlows implements TimerHandler {
     if (s.seq === c.irs) {
       this.#stats.tcpDuplicateSyns++;
       if (c.isForgotten) this.#context.pending.prolong(c);
+      // RFC 3168 §6.1.1: who has sent a SYN without does not speak it.
+      if (!isOffered(s)) c.ecnOk = false;
       return;
     }
     close(c, "replaced");
@@ -257,13 +261,14 @@ export class TcpFlows implements TimerHandler {
     }
   }
 
-  /** Takes the options of the SYN (RFC 7323 §2.2, §3.2, RFC 2018 §2, RFC 6691). */
+  /** Takes the options of the SYN (RFC 7323 §2.2, §3.2, RFC 2018 §2, RFC 6691, RFC 3168 §6.1.1). */
   #negotiate(c: Connection, s: TcpSegment, now: number): void {
     const { mtu } = this.#context;
     const isV4 = c.target.isV4;
     const own = mtu - (isV4 ? IPV4_HEADER : IPV6_HEADER) - TCP_HEADER;
     const offered = s.mss === 0 ? (isV4 ? DEFAULT_MSS : DEFAULT_MSS_V6) : s.mss;
     c.sackOk = s.sackPermitted;
+    c.ecnOk = isOffered(s);
     if (s.windowScale >= 0) {
       c.sndScale = s.windowScale;
       c.rcvScale = RECEIVE_SCALE;

@@ -11,6 +11,7 @@ import { ACK, FIN, RST, SYN } from "../wire/tcp.ts";
 import { beginTimeWait, conclude, reset, restartTimeWait } from "./closing.ts";
 import { Cubic } from "./congestion.ts";
 import type { Connection } from "./connection.ts";
+import * as ecn from "./ecn.ts";
 import * as reassembly from "./reassembly.ts";
 import * as receiveBuffer from "./receive-buffer.ts";
 import * as recovery from "./recovery.ts";
@@ -49,7 +50,10 @@ export function segmentArrives(c: Connection, s: TcpSegment): void {
     if (s.flags & FIN) restartTimeWait(c);
     return;
   }
-  if (length > 0) takeOctets(c, s, length);
+  if (length > 0) {
+    if (c.ecnOk) ecn.dataArrived(c, s);
+    takeOctets(c, s, length);
+  }
   if (s.flags & FIN) noteFin(c, seqAdd(s.seq, length));
 }
 
@@ -181,6 +185,7 @@ function checkAck(c: Connection, s: TcpSegment, length: number): boolean {
       news += sack.update(c, s.sackEdges[2 * i], s.sackEdges[2 * i + 1]);
     }
   }
+  if (c.ecnOk && acked >= 0) ecn.acknowledged(c, s);
   const wasClosed = c.sndWnd === 0;
   const opened = acked >= 0 && updateWindow(c, s, acked);
   if (acked > 0) {

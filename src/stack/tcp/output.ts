@@ -19,6 +19,8 @@ import { emitIp, IPV4_HEADER, IPV6_HEADER, Protocol } from "../wire/ip.ts";
 import { write16 } from "../wire/octets.ts";
 import {
   ACK,
+  CWR,
+  ECE,
   emitMss,
   emitSack,
   emitSackPermitted,
@@ -30,10 +32,12 @@ import {
   RST,
   SYN,
   TCP_CHECKSUM,
+  TCP_FLAGS,
   TCP_HEADER,
   TIMESTAMPS_LENGTH,
 } from "../wire/tcp.ts";
 import type { Connection } from "./connection.ts";
+import * as ecn from "./ecn.ts";
 import * as reassembly from "./reassembly.ts";
 import { receiveSpace } from "./receive-buffer.ts";
 import * as recovery from "./recovery.ts";
@@ -148,8 +152,10 @@ function fresh(c: Connection, sink: PacketSink, length: number): number {
   const seq = c.sndNxt;
   const isLast = c.finQueued && seqAdd(seq, length) === c.sndEnd;
   const count = isLast ? length + 1 : length;
+  const field = c.ecnOk && length > 0 ? ecn.Ecn.ECT_0 : ecn.Ecn.NOT_ECT;
   // FIN is part of the segment because sndNxt will be behind it: see emit.
-  if (!emit(c, sink, seq, count)) return FULL;
+  if (!emit(c, sink, seq, count, field)) return FULL;
+  if (field !== ecn.Ecn.NOT_ECT) ecn.cwrSent(c);
   c.sndNxt = seqAdd(seq, count);
   if (isLast) c.enter(Event.CLOSE);
   c.isProbing = false;
@@ -193,14 +199,18 @@ function restartIfIdle(c: Connection): void {
   if (idle > c.rtt.rto) c.congestion?.restarted(c.sndMss);
 }
 
-/** Emits [seq, seq + count) of the send sequence space, in which FIN comes behind the last octet. */
-function emit(c: Connection, sink: PacketSink, seq: number, count: number): boolean {
+/**
+ * Emits [seq, seq + count) of the send sequence space, in which FIN comes behind the last octet. `field`: the ECN field
+ * of the IP header; new octets of a flow that speaks ECN have one.
+ */
+function emit(c: Connection, sink: PacketSink, seq: number, count: number, field = 0): boolean {
   const waiting = (c.sndEnd - seq) | 0;
   const isLast = count > waiting;
   const length = isLast ? waiting : count;
   let flags = isLast ? FIN : 0;
   if (length > 0 && length === waiting) flags |= PSH;
-  if (!segment(c, sink, seq, length, flags)) return false;
+  if (field !== ecn.Ecn.NOT_ECT && ecn.owesCwr(c)) flags |= CWR;
+  if (!segment(c, sink, seq, length, flags, field)) return false;
   c.lastSentAt = c.context.timers.now() | 0;
   return true;
 }
@@ -212,6 +222,7 @@ function segment(
   seq: number,
   length: number,
   flags: number,
+  field = 0,
 ): boolean {
   const { bytes } = c.context;
   const isV4 = c.target.isV4;
@@ -227,7 +238,7 @@ function segment(
     emitSack(bytes, option, sackEdges, reassembly.sackBlocks(c, sackEdges, mostBlocks(c)));
   }
   const window = offerWindow(c);
-  emitIp(bytes, at, c.target, c.client, Protocol.TCP, 0, 0, TCP_HEADER + options + length);
+  emitIp(bytes, at, c.target, c.client, Protocol.TCP, field, 0, TCP_HEADER + options + length);
   const { port } = c.target;
   emitTcp(
     bytes,
@@ -237,7 +248,7 @@ function segment(
     seq,
     c.rcvNxt,
     TCP_HEADER + options,
-    flags | ACK,
+    flags | ACK | (c.ecnEcho ? ECE : 0),
     window,
     0,
   );
@@ -264,8 +275,18 @@ function finish(
   if (length > 0) sendBuffer.attach(c, seq, length, sink);
   if (context.checksumOffload) {
     write16(bytes, tcp + TCP_CHECKSUM, pseudo);
-    const gso = length > mss ? (ip === IPV4_HEADER ? GsoType.TCPV4 : GsoType.TCPV6) : GsoType.NONE;
-    sink.commit(gso, gso === GsoType.NONE ? 0 : mss, ip, TCP_CHECKSUM);
+    if (length <= mss) {
+      sink.commit(GsoType.NONE, 0, ip, TCP_CHECKSUM);
+      return;
+    }
+    // Only the first of the segments says CWR.
+    const first = bytes[tcp + TCP_FLAGS] & CWR ? GsoType.ECN : 0;
+    sink.commit(
+      (ip === IPV4_HEADER ? GsoType.TCPV4 : GsoType.TCPV6) | first,
+      mss,
+      ip,
+      TCP_CHECKSUM,
+    );
     return;
   }
   let sum = sumOctets(bytes, tcp, tcp + header, pseudo);
@@ -328,7 +349,7 @@ function synAck(c: Connection, sink: PacketSink): Output {
     c.iss,
     c.rcvNxt,
     TCP_HEADER + options,
-    SYN | ACK,
+    SYN | ACK | (c.ecnOk ? ECE : 0),
     window,
     0,
   );

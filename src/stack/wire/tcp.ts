@@ -20,6 +20,8 @@ export const CWR = 0x80;
 export const TCP_HEADER = 20;
 /** Offset of the checksum in the header: what virtio calls csum_offset. */
 export const TCP_CHECKSUM = 16;
+/** Offset of the control bits. */
+export const TCP_FLAGS = 13;
 /** SACK blocks that fit into the option space. */
 export const MAX_SACK_BLOCKS = 4;
 
@@ -39,6 +41,8 @@ export class TcpSegment {
   payloadEnd = 0;
   /** Size of the segments that a super-segment stands for; 0: it is one segment. The caller's. */
   gsoSize = 0;
+  /** The ECN field of its IP header. The caller's. */
+  ecn = 0;
   /** 0: no option. */
   mss = 0;
   /** -1: no option. */
