@@ -92,6 +92,8 @@ export class StackStats {
   /** Octets of a flow that takes none any more, segments of an open without an answer. */
   tcpUnwanted = 0;
   tcpIcmpIgnored = 0;
+  /** Flows whose segments became shorter by "too big" (RFC 1191, RFC 8201). */
+  tcpPathMtuLowered = 0;
 
   /** Super-segments count once. */
   tcpSegmentsOut = 0;

@@ -53,12 +53,12 @@ export class DrillClient {
   }
 
   /** An ICMP error of the client's host about a packet of the stack. */
-  buildIcmp(reason: string, about: TcpPacket): Uint8Array {
+  buildIcmp(reason: string, mtu: number, about: TcpPacket): Uint8Array {
     const [type, code] = icmpNumbers(reason, about.version);
     // RFC 792 quotes eight octets of payload, RFC 4443 §2.4 what fits 1,280.
     const body = buildTcp(about).subarray(0, about.version === 4 ? 28 : 1232);
     const { client, target } = this.ends;
-    return buildIcmp({ source: client, destination: target, type, code, body });
+    return buildIcmp({ source: client, destination: target, type, code, rest: mtu, body });
   }
 
   /** Whether `packet` is the one of the stack that `spec` names. */

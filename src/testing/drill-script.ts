@@ -8,6 +8,7 @@
  *     +.2~.21  > S. 0:0(0) ack 1                         // anywhere in that span of time
  *     &        < . 1 ack 1 junk                          // in the same turn as the line before
  *     +0       > icmp host-unreachable quoting S 0:0(0)
+ *     +0       < icmp too-big mtu 1300 quoting . 1:1461(1460)
  *     +0       > any                                     // one packet, whatever it is
  *
  * Times are seconds: absolute, or with `+` from the line before. Sequence numbers are relative to each side's
@@ -58,6 +59,8 @@ export type Action =
   | {
       readonly kind: "injectIcmp" | "expectIcmp";
       readonly reason: string;
+      /** Of "too-big". */
+      readonly mtu: number;
       readonly segment: SegmentSpec;
     }
   | { readonly kind: "expectAny" }
@@ -97,10 +100,11 @@ function parseTime(text: string): TimeSpec {
 }
 
 function parseAction(text: string, at: string): Action {
-  const icmp = /^([<>]) icmp (\S+) quoting (.+)$/.exec(text);
+  const icmp = /^([<>]) icmp (\S+)(?: mtu (\d+))? quoting (.+)$/.exec(text);
   if (icmp !== null) {
     const kind = icmp[1] === "<" ? "injectIcmp" : "expectIcmp";
-    return { kind, reason: icmp[2]!, segment: parseSegment(icmp[3]!, at, true) };
+    const mtu = Number(icmp[3] ?? 0);
+    return { kind, reason: icmp[2]!, mtu, segment: parseSegment(icmp[4]!, at, true) };
   }
   if (text === "> any") return { kind: "expectAny" };
   if (text.startsWith("< ")) return { kind: "inject", segment: parseSegment(text.slice(2), at) };

@@ -196,8 +196,9 @@ class Drill implements TcpHandler {
   #stimulate(action: Action): void {
     this.#turnOpen = true;
     if (action.kind === "inject") this.#inject(action.segment);
-    else if (action.kind === "injectIcmp") this.#injectIcmp(action.reason, action.segment);
-    else if (action.kind === "verb") {
+    else if (action.kind === "injectIcmp") {
+      this.#injectIcmp(action.reason, action.mtu, action.segment);
+    } else if (action.kind === "verb") {
       this.#driver.device.deliver();
       this.#verb(action.name, action.args);
     }
@@ -259,10 +260,10 @@ class Drill implements TcpHandler {
     this.#driver.device.queue(packet, offloaded ? offloadedTcp(packet, spec.gso ?? 0) : {});
   }
 
-  #injectIcmp(reason: string, spec: SegmentSpec): void {
+  #injectIcmp(reason: string, mtu: number, spec: SegmentSpec): void {
     const about = this.#trace.findLast(({ packet }) => this.#client.isNamed(packet, spec));
     if (about === undefined) this.#fail("no such packet was sent before");
-    this.#driver.device.queue(this.#client.buildIcmp(reason, about.packet));
+    this.#driver.device.queue(this.#client.buildIcmp(reason, mtu, about.packet));
   }
 
   #expectPacket(action: Action, same: boolean): void {

@@ -34,6 +34,7 @@ import { isOffered } from "./ecn.ts";
 import { segmentArrives } from "./input.ts";
 import { IsnGenerator } from "./isn.ts";
 import { Output, output } from "./output.ts";
+import { tooBig } from "./path-mtu.ts";
 import * as reassembly from "./reassembly.ts";
 import * as receiveBuffer from "./receive-buffer.ts";
 import * as sendBuffer from "./send-buffer.ts";
@@ -106,7 +107,10 @@ export class TcpFlows implements TimerHandler {
     else this.#arrivesAtNone(ip, s);
   }
 
-  /** An ICMP error: it ends an open that is not established (RFC 1122 §4.2.3.9); else it is counted. */
+  /**
+   * An ICMP error: it ends an open that is not established (RFC 1122 §4.2.3.9) or shortens the segments of a flow; all
+   * others, hard ones too, are only counted (RFC 5927 §5.2).
+   */
   icmpError(message: IcmpMessage): void {
     const { table, connections } = this.#context;
     // About a packet of ours, or about the client's own SYN.
@@ -114,6 +118,7 @@ export class TcpFlows implements TimerHandler {
     const isOurs = index >= 0;
     if (!isOurs) index = table.find(message.quotedSrc, message.quotedDst);
     const c = index < 0 ? null : (connections[index] as Connection);
+    if (c !== null && message.kind === IcmpKind.TOO_BIG && isOurs && tooBig(c, message)) return;
     if (c !== null && message.kind === IcmpKind.ERROR && !c.rstDue) {
       const isPending = c.state === State.PENDING && (isOurs || message.quotedSeq === c.irs);
       // RFC 5927 §4.1: the quoted number has to be one in flight.

@@ -118,3 +118,13 @@ export function onTimeout(c: Connection): void {
   c.dupAcks = 0;
   c.isTiming = false;
 }
+
+/** What is in flight was too long for the path and is sent again, without blame (RFC 1191 §6.4, RFC 8201 §5.4). */
+export function onTooBig(c: Connection): void {
+  c.recovery = Recovery.LOSS;
+  c.recover = c.sndNxt;
+  c.highRxt = c.sndUna;
+  c.lostEnd = c.sndNxt;
+  c.dupAcks = 0;
+  c.isTiming = false;
+}
