@@ -66,6 +66,31 @@ test("challenge ACKs are at most ten in five seconds (RFC 5961 §7)", () => {
   expect(driver.stack.stats.tcpChallengesSuppressed).toBe(20);
 });
 
+test("challenge ACKs of all connections are at most a thousand a second, and how many nobody can foretell (RFC 5961 §7)", () => {
+  const driver = new RecordingDriver();
+  const clients = Array.from({ length: 600 }, (_, n) => new RawClient(driver, { port: n + 1 }));
+  for (const client of clients) client.open();
+  driver.advance(1000 - (driver.time.now() % 1000));
+  driver.take();
+  const counts = [0, 200, 400].map((first) => {
+    let answers = 0;
+    for (const client of clients.slice(first, first + 200)) {
+      for (let n = 0; n < 10; n++) driver.inject(client.segment(TcpFlag.RST, 100));
+      answers += driver.takeTcp().length;
+    }
+    driver.advance(1000);
+    return answers;
+  });
+  for (const count of counts) {
+    expect(count).toBeGreaterThan(500);
+    expect(count).toBeLessThanOrEqual(1000);
+  }
+  expect(new Set(counts).size).toBe(3);
+  expect(driver.stack.stats.tcpChallengesSuppressed).toBe(
+    6000 - counts.reduce((sum, count) => sum + count),
+  );
+});
+
 test("closed is not told before the last octet is consumed, whatever ended first", () => {
   for (const clientFirst of [true, false]) {
     const driver = new RecordingDriver();

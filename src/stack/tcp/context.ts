@@ -13,6 +13,7 @@ import type { StackStats } from "../stats.ts";
 import type { Timer, Timers } from "../timer-wheel.ts";
 import type { Endpoint } from "../wire/address.ts";
 import { ACK, FIN, RST, SYN, type TcpSegment } from "../wire/tcp.ts";
+import { ChallengeLimit } from "./challenge.ts";
 import type { Connection } from "./connection.ts";
 import { ConnectionList } from "./connection-list.ts";
 import { PendingOpens } from "./pending.ts";
@@ -43,6 +44,7 @@ export class TcpContext {
   readonly connections: (Connection | null)[] = [];
   readonly pending: PendingOpens;
   readonly resets: ResetQueue;
+  readonly challenges: ChallengeLimit;
   /** Oldest first. */
   readonly timeWait: ConnectionList = new ConnectionList();
   readonly maxTimeWait: number;
@@ -92,6 +94,7 @@ export class TcpContext {
     this.tso6 = options.offload.checksum && options.offload.tso6;
     this.table = new FlowTable(options.secret, options.maxTcpFlows ?? DEFAULT_MAX_FLOWS);
     this.maxTimeWait = options.maxTimeWait ?? DEFAULT_MAX_TIME_WAIT;
+    this.challenges = new ChallengeLimit(options.secret);
     this.resets = new ResetQueue(memory.bytes, stats);
     this.pending = new PendingOpens(this, icmp, options);
     this.#pagesStart = memory.pagesStart;

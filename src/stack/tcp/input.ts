@@ -8,6 +8,7 @@
 
 import type { TcpSegment } from "../wire/tcp.ts";
 import { ACK, FIN, RST, SYN } from "../wire/tcp.ts";
+import { challenge } from "./challenge.ts";
 import { beginTimeWait, conclude, reset, restartTimeWait } from "./closing.ts";
 import { Cubic } from "./congestion.ts";
 import type { Connection } from "./connection.ts";
@@ -123,23 +124,6 @@ function checkReset(c: Connection, s: TcpSegment): void {
   // Deviation from RFC 1337: on a TUN no old duplicate wanders, and a client that resets will use the port again.
   if (c.state === State.TIME_WAIT && c.handler !== null) c.context.detach(c);
   else reset(c);
-}
-
-/** An ACK that asks the sender of something doubtful whether it meant it; ten per five seconds (RFC 5961 §7). */
-function challenge(c: Connection): void {
-  const now = c.context.timers.now() | 0;
-  if (c.challenges === 0 || ((now - c.challengesAt) | 0) >= CHALLENGE_PERIOD) {
-    c.challengesAt = now;
-    c.challenges = 0;
-  }
-  if (c.challenges >= MAX_CHALLENGES) {
-    c.context.stats.tcpChallengesSuppressed++;
-    return;
-  }
-  c.challenges++;
-  c.context.stats.tcpChallenges++;
-  c.ackDue = true;
-  c.markDirty();
 }
 
 function repeatSynAck(c: Connection): void {
@@ -352,9 +336,6 @@ function noteFin(c: Connection, seq: number): void {
 const PAWS_IDLE = 24 * 86_400_000;
 /** An echo older than this was never ours. */
 const MAX_RTT = 600_000;
-/** RFC 5961 §7. */
-const MAX_CHALLENGES = 10;
-const CHALLENGE_PERIOD = 5000;
 /** Per batch: three start fast retransmit, one more is an ACK that precedes them. */
 const MAX_DUPLICATES = 4;
 /** An answered probe waits no longer than 2⁸ RTOs for the next, at most a minute. */

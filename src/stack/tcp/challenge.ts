@@ -1,0 +1,61 @@
+/**
+ * Challenge ACKs (RFC 5961): the sender of something doubtful is asked whether it meant it, not too often.
+ *
+ * Ten per connection in five seconds, and 500 to 1,000 of all connections in a second (RFC 5961 §7). The bound of all is
+ * drawn anew each second: one that can be counted down tells a stranger whether two others talk (CVE-2016-5696).
+ */
+
+import { keyedHash } from "../flow-table.ts";
+import type { Connection } from "./connection.ts";
+
+/** Sends an ACK, if the limits allow it. */
+export function challenge(c: Connection): void {
+  const { stats, timers, challenges } = c.context;
+  const now = timers.now() | 0;
+  if (c.challenges === 0 || ((now - c.challengesAt) | 0) >= PERIOD) {
+    c.challengesAt = now;
+    c.challenges = 0;
+  }
+  if (c.challenges >= MAX_CHALLENGES || !challenges.take(now)) {
+    stats.tcpChallengesSuppressed++;
+    return;
+  }
+  c.challenges++;
+  stats.tcpChallenges++;
+  c.ackDue = true;
+  c.markDirty();
+}
+
+/** The limit that all connections share. */
+export class ChallengeLimit {
+  readonly #words: Int32Array = new Int32Array(1);
+  readonly #key0: number;
+  readonly #key1: number;
+  #left = 0;
+  #second = -1;
+
+  constructor(secret: Uint32Array) {
+    this.#key0 = secret[1] | 0;
+    this.#key1 = secret[2] | 0;
+  }
+
+  /** False: no more in this second. `now` in ms, int32. */
+  take(now: number): boolean {
+    const second = Math.floor(now / 1000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#words[0] = second;
+      const draw = keyedHash(this.#words, 1, this.#key0, this.#key1) >>> 0;
+      this.#left = MIN_PER_SECOND + (draw % MIN_PER_SECOND) + 1;
+    }
+    if (this.#left === 0) return false;
+    this.#left--;
+    return true;
+  }
+}
+
+/** Of one connection. */
+const MAX_CHALLENGES = 10;
+const PERIOD = 5000;
+/** Of all; at most twice as many. Linux took 1,000 (net.ipv4.tcp_challenge_ack_limit). */
+const MIN_PER_SECOND = 500;
