@@ -86,6 +86,8 @@ export interface TcpConnection {
   readonly target: Endpoint;
   /** The relay's own state of this flow, to spare it a map. */
   handler: TcpHandler | null;
+  /** Less than a segment waits while octets are in flight (RFC 9293 §3.7.4). False, since a relay must not add delay. */
+  nagle: boolean;
 
   /** Answers the SYN: SYN-ACK at the next flush. Valid once, while pending. */
   accept(): void;

@@ -17,7 +17,7 @@
  * stream), `offload` (the checksum is left to us, as TUN packets with NEEDS_CSUM), `gso N` (a super-segment).
  * After an expected one: `gso N`, `exact` (options, their order and every flag are compared).
  *
- * Verbs: accept() refuse(reason) forget() send(n) write(n) shutdown() abort() resetWhenDrained() consume(n)
+ * Verbs: accept() refuse(reason) forget() send(n) write(n) shutdown() abort() resetWhenDrained() consume(n) nagle(on|off)
  * autoconsume(on|off) isn(n) (numbers of the client count from n) mute(on|off) (what the stack sends is lost).
  */
 

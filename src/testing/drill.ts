@@ -373,6 +373,7 @@ class Drill implements TcpHandler {
     else if (name === "forget") connection.forget();
     else if (name === "shutdown") connection.shutdown();
     else if (name === "abort") connection.abort();
+    else if (name === "nagle") connection.nagle = word === "on";
     else if (name === "resetWhenDrained") connection.resetWhenDrained();
     else if (name === "consume") {
       const taken = flow.take(count);

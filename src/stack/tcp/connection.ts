@@ -27,6 +27,7 @@ export class Connection implements TcpConnection, TimerHandler {
   readonly client: Endpoint;
   readonly target: Endpoint;
   handler: TcpHandler | null = null;
+  nagle = false;
   state: State = State.PENDING;
   /** In the flow table; -1: taken out. */
   index = -1;

@@ -119,6 +119,10 @@ function nextSegment(c: Connection, sink: PacketSink): number {
     // RFC 9293 §3.8.6.2.1: a runt is worth it when it is half of the largest window seen.
     else if (2 * length < c.maxSndWnd) return stalled(c);
   }
+  if (c.nagle && length === unsent && !c.finQueued && (c.flight > 0 || length > mss)) {
+    length -= length % mss;
+    if (length === 0) return NOTHING;
+  }
   return fresh(c, sink, length);
 }
 
