@@ -14,7 +14,7 @@ import type { StackStats } from "./stats.ts";
 import { Timer, type TimerHandler, type Timers } from "./timer-wheel.ts";
 import { Endpoint } from "./wire/address.ts";
 import { IcmpType, Icmpv6Type } from "./wire/icmp.ts";
-import { IPV4_HEADER, IpHeader, MAX_PACKET, parseExtensions } from "./wire/ip.ts";
+import { holdsUpperLayer, IPV4_HEADER, IpHeader, MAX_PACKET, parseExtensions } from "./wire/ip.ts";
 
 /** Default of `maxFragmentOctets`: 64 datagrams. */
 export const MAX_FRAGMENT_OCTETS: number = 64 * BIG_PAGE;
@@ -129,6 +129,10 @@ export class Reassembler implements TimerHandler {
     if (ip.fragmentOffset + length > (isV6 ? MAX_PACKET : MAX_PACKET - IPV4_HEADER)) {
       const pointer = ip.headerLength - FRAGMENT_OFFSET_FROM_END;
       if (isV6) this.#icmp.error(Icmpv6Type.PARAMETER_PROBLEM, 0, pointer, ip);
+      return false;
+    }
+    if (isV6 && ip.fragmentOffset === 0 && !holdsUpperLayer(this.#bytes, ip)) {
+      this.#icmp.error(Icmpv6Type.PARAMETER_PROBLEM, INCOMPLETE_HEADER_CHAIN, 0, ip);
       return false;
     }
     return true;
@@ -336,6 +340,8 @@ const TIMEOUT_V4 = 30_000;
 const TIMEOUT_V6 = 60_000;
 /** Code of time exceeded, in both families. */
 const REASSEMBLY_TIME_EXCEEDED = 1;
+/** Code of parameter problem (RFC 7112 §6). */
+const INCOMPLETE_HEADER_CHAIN = 3;
 /** Offset of the payload length in an IPv6 header. */
 const PAYLOAD_LENGTH_FIELD = 4;
 /** The fragment header ends the header: its offset field lies six octets before the data. */

@@ -282,10 +282,14 @@ export class Icmp {
 
   /** RFC 1122 §3.2.2, RFC 4443 §2.4 (e). */
   #mayProvokeError(ip: IpHeader): boolean {
-    if (ip.fragmentOffset !== 0 || ip.dst.isMulticast || ip.dst.isBroadcast) return false;
-    if (ip.src.isUnspecified || ip.src.isLoopback || ip.src.isMulticast) return false;
+    const { src, dst } = ip;
+    if (ip.fragmentOffset !== 0 || src.isUnspecified || src.isLoopback || src.isMulticast)
+      return false;
+    // The error leaves in the name of the destination: no host has these.
+    if (dst.isMartianDestination || dst.isBroadcast || dst.isLoopback || src.sameAddress(dst))
+      return false;
     const type = this.#bytes[ip.payloadStart];
-    if (ip.protocol === Protocol.ICMP) return type === IcmpType.ECHO;
+    if (ip.version === 4) return ip.protocol !== Protocol.ICMP || type === IcmpType.ECHO;
     return ip.protocol !== Protocol.ICMPV6 || type === Icmpv6Type.ECHO_REQUEST;
   }
 

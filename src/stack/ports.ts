@@ -47,7 +47,7 @@ export interface StackOptions {
   readonly secret: Uint32Array;
   /** Our own addresses, port ignored: they answer echo under `icmp: "own"`. */
   readonly ownAddresses: readonly Endpoint[];
-  /** "own": echo to our own addresses only. "reply": to every address. "off": never. */
+  /** "own": echo to our own addresses only. "reply": to every address. "off": never. Errors are no echo. */
   readonly icmp: "own" | "reply" | "off";
   /** Idle life of a UDP flow, ms (RFC 4787 REQ-5: at least 2 minutes, 5 by default). */
   readonly udpTimeout: number;

@@ -23,7 +23,6 @@ export class Stack {
   readonly stats: StackStats = new StackStats();
   /** Pages of this stack's memory. */
   readonly pages: PagePool;
-  readonly #options: StackOptions;
   readonly #bytes: Uint8Array;
   readonly #ip: IpHeader = new IpHeader();
   readonly #icmp: Icmp;
@@ -36,7 +35,6 @@ export class Stack {
   constructor(options: StackOptions, memory: StackMemory, timers: Timers, listener: StackListener) {
     if (options.secret.length < 4) throw new Error("secret: four words are needed");
     const { stats } = this;
-    this.#options = options;
     this.#bytes = memory.bytes;
     this.#servesV6 = options.mtu >= MIN_MTU_V6;
     this.pages = new PagePool(memory, timers);
@@ -80,7 +78,8 @@ export class Stack {
     if (this.#isMartian(ip)) return;
     if (!ip.isFragment) {
       this.#dispatch(ip, flags, gsoSize);
-    } else if (this.#fragments.input(ip)) {
+    } else if (this.#fragments.input(ip) && !this.#isMartian(ip)) {
+      // Only now it is known to be TCP where extension headers were in the fragments.
       this.#dispatch(ip, 0, 0);
     }
   }
@@ -172,18 +171,17 @@ export class Stack {
       case IpDrop.BAD_EXTENSION:
         stats.ipBadExtension++;
         break;
-      case IpDrop.JUMBOGRAM:
-        stats.ipJumbogram++;
-        break;
       case IpDrop.BAD_SOURCE:
         stats.ipBadSource++;
         break;
       case IpDrop.BAD_DESTINATION:
         stats.ipBadDestination++;
         break;
+      case IpDrop.JUMBOGRAM:
       case IpDrop.PARAMETER_PROBLEM:
-        stats.ipParameterProblem++;
-        if (this.#options.icmp !== "off") this.#icmp.parameterProblem(ip);
+        if (drop === IpDrop.JUMBOGRAM) stats.ipJumbogram++;
+        else stats.ipParameterProblem++;
+        if (this.#servesV6) this.#icmp.parameterProblem(ip);
         break;
     }
   }

@@ -32,7 +32,7 @@ export class StackStats {
   fragmentsOverlap = 0;
   /** Fragments of a datagram discarded before. */
   fragmentsOfDiscarded = 0;
-  /** Bad length, or beyond 65,535 octets. */
+  /** Bad length, beyond 65,535 octets, or a first one that ends before the upper layer begins. */
   fragmentsMalformed = 0;
   fragmentsTimeout = 0;
   fragmentsEvicted = 0;

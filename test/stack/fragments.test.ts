@@ -259,6 +259,28 @@ test("a bad length of an IPv6 fragment is a parameter problem (RFC 8200 §4.5)",
   ]);
 });
 
+test.each([
+  ["in the options", 60, [UDP, 7, 1, 60]],
+  ["before the upper layer", 60, [UDP, 0, 1, 4, 0, 0, 0, 0]],
+  ["in the TCP header", 6, new Array<number>(16).fill(0)],
+])(
+  "a first fragment that ends %s is refused with parameter problem 3 (RFC 8200 §4.5, RFC 7112 §5)",
+  (_, next, start) => {
+    const bench = new Bench();
+    const { src, dst } = FAMILIES[1];
+    const body = Uint8Array.from([...start, ...counting(200)]);
+    const length = Math.max(8, start.length);
+    expect(bench.input(fragment(src, dst, next, 1, body, 0, length))).toBeNull();
+    bench.icmp.flush(bench.sink);
+    const [problem] = bench.sink.take();
+    expect([...problem.bytes.subarray(40, 42), ...problem.bytes.subarray(44, 48)]).toEqual([
+      4, 3, 0, 0, 0, 0,
+    ]);
+    expect(bench.stats.fragmentsMalformed).toBe(1);
+    expect(bench.pages.inUse).toBe(0);
+  },
+);
+
 test("a whole packet is no fragment, nor is an atomic one (RFC 6946)", () => {
   const ip = new IpHeader();
   const { src, dst } = FAMILIES[1];

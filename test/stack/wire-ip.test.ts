@@ -171,8 +171,9 @@ test("an extension header that is cut off is refused", () => {
   expect(parse(extended(60, [17, 5, 1, 4, 0, 0, 0, 0]))).toBe(IpDrop.BAD_EXTENSION);
 });
 
-test("a jumbogram is refused (RFC 2675)", () => {
+test("a jumbogram is a parameter problem (RFC 2675 §1, RFC 8200 §4.2)", () => {
   expect(parse(extended(0, [17, 0, 0xc2, 4, 0, 1, 0, 0], [1]))).toBe(IpDrop.JUMBOGRAM);
+  expect(header).toMatchObject({ problemCode: 2, problemPointer: 42 });
 });
 
 test.each([

@@ -23,7 +23,7 @@ export const Protocol = {
   DESTINATION_OPTIONS: 60,
 } as const;
 
-/** Why a packet cannot be used. PARAMETER_PROBLEM: answer ICMPv6 4/`problemCode` at `problemPointer`. */
+/** Why a packet cannot be used. PARAMETER_PROBLEM, JUMBOGRAM: answer ICMPv6 4/`problemCode` at `problemPointer`. */
 export const IpDrop = {
   TRUNCATED: -1,
   BAD_VERSION: -2,
@@ -228,6 +228,24 @@ export function parseExtensions(
   return IpDrop.BAD_EXTENSION;
 }
 
+/** True when the first fragment that `header` describes holds the upper-layer header too (RFC 7112 §5). */
+export function holdsUpperLayer(bytes: Uint8Array, header: IpHeader): boolean {
+  let next = header.protocol;
+  let at = header.payloadStart;
+  while (
+    next === Protocol.HOP_BY_HOP ||
+    next === Protocol.DESTINATION_OPTIONS ||
+    next === Protocol.ROUTING
+  ) {
+    if (header.totalEnd - at < 8) return false;
+    next = bytes[at];
+    at += (bytes[at + 1] + 1) << 3;
+  }
+  const upper =
+    next === Protocol.TCP ? 20 : next === Protocol.UDP || next === Protocol.ICMPV6 ? 8 : 0;
+  return header.totalEnd - at >= upper;
+}
+
 /** Unknown options are skipped or refuse the packet as their two highest bits say (RFC 8200 §4.2). */
 function checkIpv6Options(bytes: Uint8Array, start: number, end: number, header: IpHeader): number {
   let at = start;
@@ -238,7 +256,11 @@ function checkIpv6Options(bytes: Uint8Array, start: number, end: number, header:
       continue;
     }
     if (at + 1 >= end || at + 2 + bytes[at + 1] > end) return IpDrop.BAD_OPTIONS;
-    if (type === 0xc2) return IpDrop.JUMBOGRAM;
+    // No TUN carries a jumbogram (RFC 2675 §1): to us its option is as unknown as any other.
+    if (type === JUMBO_PAYLOAD) {
+      problem(header, 2, at);
+      return IpDrop.JUMBOGRAM;
+    }
     const action = type >> 6;
     if (action === 1) return IpDrop.BAD_OPTIONS;
     if (action === 2) return problem(header, 2, at);
@@ -348,5 +370,6 @@ export function emitIp(
 }
 
 const MAX_EXTENSIONS = 8;
+const JUMBO_PAYLOAD = 0xc2;
 /** Offset of the next-header octet of an IPv6 header. */
 const NEXT_HEADER = 6;
