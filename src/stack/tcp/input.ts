@@ -79,7 +79,8 @@ function checkTimestamps(c: Connection, s: TcpSegment): boolean {
 function takeTimestamp(c: Connection, s: TcpSegment): void {
   // The SYN-ACK echoes the first SYN, however often it came: Linux takes another echo for a loss.
   if (!c.timestamps || !s.hasTimestamps || s.flags & (SYN | RST)) return;
-  if (seqAfter(s.seq, c.rcvAcked) || ((s.tsVal - c.tsRecent) | 0) < 0) return;
+  // An older one passes PAWS only where TS.Recent has lost its meaning (RFC 7323 §5.5).
+  if (seqAfter(s.seq, c.rcvAcked)) return;
   c.tsRecent = s.tsVal;
   c.tsRecentAge = c.context.timers.now() | 0;
 }

@@ -2,7 +2,7 @@
  * What leaves now: the only place where packets of a connection are decided and built.
  *
  *     RST        and nothing else
- *     SYN-ACK    while SYN_RECEIVED
+ *     SYN-ACK    while SYN_RECEIVED, and an ACK for what is not acceptable then
  *     lost       octets between HighRxt and lostEnd, as cwnd − pipe allows (recovery.ts)
  *     new        octets behind SND.NXT, as the client's window and cwnd − pipe allow; FIN behind the last
  *     probe      of a window that is closed
@@ -63,8 +63,8 @@ export type Output = (typeof Output)[keyof typeof Output];
 export function output(c: Connection, sink: PacketSink): Output {
   if (c.rstDue) return reset(c, sink);
   if (c.state === State.PENDING || c.state === State.CLOSED) return Output.DONE;
-  if (c.state === State.SYN_RECEIVED) return synAck(c, sink);
-  if (c.state !== State.TIME_WAIT) {
+  if (c.state === State.SYN_RECEIVED && (c.synAckDue || !c.ackDue)) return synAck(c, sink);
+  if (c.state !== State.SYN_RECEIVED && c.state !== State.TIME_WAIT) {
     for (let packets = 0; ; packets++) {
       const result = nextSegment(c, sink);
       if (result === FULL) return Output.FULL;

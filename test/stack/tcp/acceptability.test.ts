@@ -21,6 +21,45 @@ describe("a segment outside the window is answered and dropped (RFC 9293 §3.10.
   });
 });
 
+describe("with a window of 65,535 octets from 1 on", () => {
+  test.each([
+    ["that begins before it and ends in it", "P. -99:101(200) ack 1", 100],
+    ["with the last octet of it", "P. 65535:65536(1) ack 1", 0],
+    ["that begins in it and ends behind it", ". 60000:70000(10000) ack 1", 0],
+    ["without octets in it", ". 65535 ack 1", 0],
+    // A client that has used up its window acknowledges from there, while what precedes is on its way.
+    ["without octets at its very edge", ". 65536 ack 1", 0],
+  ])("a segment %s is acceptable (RFC 9293 §3.4, §3.10.7.4)", (_, segment, octets) => {
+    const { driver, flow } = drill(
+      established({ wscale: false }),
+      `
+      +0   mute(on)
+      +0   < ${segment} win 65535 junk
+      +.1  mute(off)
+      `.replace(octets > 0 ? "junk" : "nothing", ""),
+    );
+    expect(driver.stack.stats.tcpOutOfWindow).toBe(0);
+    expect(flow?.consumed).toBe(octets);
+  });
+
+  test.each([
+    ["that ends where it begins", "P. -99:1(100) ack 1"],
+    ["that begins behind it", "P. 65536:65537(1) ack 1"],
+    ["without octets behind it", ". 65537 ack 1"],
+    ["without octets before it", ". 0 ack 1"],
+  ])("a segment %s is not: ACK, and dropped (RFC 9293 §3.4, §3.10.7.4)", (_, segment) => {
+    const { driver, flow } = drill(
+      established({ wscale: false }),
+      `
+      +0   < ${segment} win 65535 junk
+      +0   > . 1 ack 1
+      `,
+    );
+    expect(driver.stack.stats.tcpOutOfWindow).toBe(1);
+    expect(flow?.consumed).toBe(0);
+  });
+});
+
 test("old data comes again: acknowledged, not delivered", () => {
   const { flow } = drill(
     established(),
@@ -86,6 +125,71 @@ describe("timestamps", () => {
       +.1  < P. 101:201(100) ack 1 win 512 <nop,nop,TS val 1001 ecr last>
       +0   * data 100
       +0   > . 1 ack 201 <nop,nop,TS val * ecr 1001>
+      `,
+    );
+  });
+
+  test("a segment without those that were agreed on is dropped in silence, and ends nothing (RFC 7323 §3.2)", () => {
+    const { driver } = drill(
+      established({ timestamps: true }),
+      `
+      +0   < P. 1:101(100) ack 1 win 512 junk
+      +.1  < P. 1:101(100) ack 1 win 512 <nop,nop,TS val 3 ecr last>
+      +0   * data 100
+      +0   > . 1 ack 101 <nop,nop,TS val * ecr 3>
+      `,
+    );
+    expect(driver.stack.stats.tcpWithoutTimestamps).toBe(1);
+  });
+
+  test("nobody gets any who offered none (RFC 7323 §3.2)", () => {
+    const { trace } = drill(
+      established(),
+      `
+      +0   < P. 1:101(100) ack 1 win 512 <nop,nop,TS val 3 ecr 0>
+      +0   * data 100
+      +0   > . 1 ack 101
+      `,
+    );
+    for (const { packet } of trace) {
+      expect(packet.options.filter(({ kind }) => kind === "TS")).toEqual([]);
+    }
+  });
+
+  test("of several segments the echo is that of the first not yet acknowledged (RFC 7323 §4.3 (3))", () => {
+    drill(
+      established({ timestamps: true }),
+      `
+      +0   < . 1:101(100) ack 1 win 512 <nop,nop,TS val 50 ecr last>
+      &    < P. 101:201(100) ack 1 win 512 <nop,nop,TS val 60 ecr last>
+      +0   * data 200
+      +0   > . 1 ack 201 <nop,nop,TS val * ecr 50>
+      `,
+    );
+  });
+
+  test("after 24 days without news the old one no longer counts (RFC 7323 §5.5)", () => {
+    // The client lives: an octet out of order each hour, which moves no timestamp (RFC 7323 §4.3).
+    const hour = "\n+3600 < . 2:3(1) ack 1 win 512 <nop,nop,TS val 1000000000 ecr 0>";
+    const old = "< P. 1:101(100) ack 1 win 512 <nop,nop,TS val 999999999 ecr last>";
+    drill(
+      `
+      0   < S 0:0(0) win 65535 <mss 1460,TS val 1000000000 ecr 0>
+      +0  * open
+      +0  accept()
+      +0  > S. 0:0(0) ack 1
+      +0  < . 1 ack 1 win 512 <nop,nop,TS val 1000000000 ecr last>
+      +0  mute(on)
+      ${hour.repeat(23 * 24)}
+      +0  mute(off)
+      +0  ${old} junk
+      +0  > . 1 ack 1
+      +0  mute(on)
+      ${hour.repeat(25)}
+      +0  mute(off)
+      +0  ${old}
+      +0  * data 100
+      +0  > . 1 ack 101 <nop,nop,TS val * ecr 999999999>
       `,
     );
   });

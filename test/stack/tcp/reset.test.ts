@@ -14,6 +14,17 @@ test("an RST at RCV.NXT ends the connection (RFC 5961 §3.2)", () => {
   driver.drain();
 });
 
+test("an RST may carry octets, which are of no stream (RFC 9293 §3.5.3 SHLD-2)", () => {
+  const { flow } = drill(
+    established(),
+    `
+    +.1  < R 1:11(10) junk
+    +0   * closed reset
+    `,
+  );
+  expect(flow?.consumed).toBe(0);
+});
+
 test("data before an RST is delivered", () => {
   const { flow } = drill(
     established(),
