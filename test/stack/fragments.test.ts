@@ -47,7 +47,7 @@ describe.each(FAMILIES)("$name", ({ src, dst, timeout }) => {
   const piece = (from: number, to: number, id = 1, more?: boolean) =>
     fragment(src, dst, UDP, id, body, from, to, more);
 
-  test("fragments in any order make the datagram, whose header looks whole", () => {
+  test("fragments in any order make the datagram, whose header looks whole (RFC 1122 §3.3.2, RFC 8200 §4.5)", () => {
     const bench = new Bench();
     expect(bench.input(piece(2800, 3000))).toBeNull();
     expect(bench.input(piece(0, 1400))).toBeNull();
@@ -66,7 +66,7 @@ describe.each(FAMILIES)("$name", ({ src, dst, timeout }) => {
     expect(bench.pages.inUse).toBe(0);
   });
 
-  test("datagrams with different identifications do not mix", () => {
+  test("datagrams with different identifications do not mix (RFC 791 §3.2, RFC 8200 §4.5)", () => {
     const bench = new Bench();
     bench.input(piece(0, 1400, 1));
     expect(bench.input(piece(1400, 3000, 2))).toBeNull();
@@ -102,7 +102,7 @@ describe.each(FAMILIES)("$name", ({ src, dst, timeout }) => {
     expect(bench.stats.fragmentsOfDiscarded).toBe(3);
   });
 
-  test("a duplicate with other octets discards the datagram", () => {
+  test("a duplicate with other octets discards the datagram (RFC 5722 §4, RFC 8200 §4.5)", () => {
     const bench = new Bench();
     bench.input(piece(0, 1400));
     const forged = piece(0, 1400);
@@ -116,7 +116,7 @@ describe.each(FAMILIES)("$name", ({ src, dst, timeout }) => {
     ["a last fragment before another", [2800, 3000, true], [1400, 1408, false]],
     ["a second last fragment", [2800, 3000, false], [1400, 1408, false]],
     ["more fragments at the end", [2800, 3000, false], [2992, 3000, true]],
-  ] as const)("%s discards the datagram", (_, a, b) => {
+  ] as const)("%s discards the datagram (RFC 5722 §4, RFC 8200 §4.5)", (_, a, b) => {
     const bench = new Bench();
     const longer = counting(4000);
     for (const [from, to, more] of [a, b]) {
@@ -125,7 +125,7 @@ describe.each(FAMILIES)("$name", ({ src, dst, timeout }) => {
     expect(bench.stats.fragmentsOverlap).toBe(1);
   });
 
-  test("a fragment that is empty, beyond 65,535 octets or not a multiple of 8 is malformed", () => {
+  test("a fragment that is empty, beyond 65,535 octets or not a multiple of 8 is malformed (RFC 8200 §4.5)", () => {
     const bench = new Bench();
     expect(bench.input(piece(8, 8, 1, true))).toBeNull();
     expect(bench.input(piece(0, 1001, 1, true))).toBeNull();
@@ -134,7 +134,7 @@ describe.each(FAMILIES)("$name", ({ src, dst, timeout }) => {
     expect(bench.pages.inUse).toBeLessThan(BIG_PAGE);
   });
 
-  test("the largest datagram is reassembled", () => {
+  test("the largest datagram is reassembled (RFC 1122 §3.3.2)", () => {
     const bench = new Bench();
     const largest = counting(dst.isV4 ? 65515 : 65535);
     let whole: Uint8Array | null = null;
@@ -145,7 +145,7 @@ describe.each(FAMILIES)("$name", ({ src, dst, timeout }) => {
     expect(whole).toEqual(largest);
   });
 
-  test("a datagram that stays incomplete is given up, and its sender told if the first fragment came", () => {
+  test("a datagram that stays incomplete is given up, and its sender told if the first fragment came (RFC 792, RFC 1122 §3.3.2, RFC 8200 §4.5)", () => {
     const bench = new Bench();
     bench.input(piece(0, 1400, 1));
     bench.input(piece(1400, 2800, 2));
@@ -163,7 +163,7 @@ describe.each(FAMILIES)("$name", ({ src, dst, timeout }) => {
     ]);
   });
 
-  test("a discarded datagram is forgotten in silence", () => {
+  test("a discarded datagram is forgotten in silence (RFC 5722 §4)", () => {
     const bench = new Bench();
     bench.input(piece(0, 1400));
     bench.input(piece(0, 1392));
@@ -227,7 +227,7 @@ test("of IPv6 fragments the first alone says the next header (RFC 8200 §4.5)", 
   expect(bench.ip.protocol).toBe(UDP);
 });
 
-test("extension headers in the fragmentable part are walked after reassembly", () => {
+test("extension headers in the fragmentable part are walked after reassembly (RFC 8200 §4.5)", () => {
   const bench = new Bench();
   const { src, dst } = FAMILIES[1];
   const body = Uint8Array.of(UDP, 0, 1, 4, 0, 0, 0, 0, ...counting(100));

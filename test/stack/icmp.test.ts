@@ -40,11 +40,14 @@ test.each([
   ["reply", OTHER, ["icmp echo-reply 192.0.2.1 > 10.0.0.1 (56)"]],
   ["reply", endpoint("224.0.0.1"), []],
   ["off", OWN, []],
-] as const)("under icmp %s an echo to %o is answered: %j", (icmp, to, answers) => {
-  const bench = new Bench({ icmp });
-  expect(bench.input(icmpPacket(CLIENT, to, 8, 0, 0x00010002, counting(56)))).toBe(false);
-  expect(bench.sent()).toEqual(answers);
-});
+] as const)(
+  "under icmp %s an echo to %o is answered: %j (RFC 1122 §3.2.2.6)",
+  (icmp, to, answers) => {
+    const bench = new Bench({ icmp });
+    expect(bench.input(icmpPacket(CLIENT, to, 8, 0, 0x00010002, counting(56)))).toBe(false);
+    expect(bench.sent()).toEqual(answers);
+  },
+);
 
 test("an ICMPv6 echo to an own address is answered with its data (RFC 4443 §4.2)", () => {
   const bench = new Bench();
@@ -67,7 +70,7 @@ test("the page of a long reply is free at the next flush, when the device has re
   expect(bench.pages.inUse).toBe(0);
 });
 
-test("a reply above the MTU leaves in fragments", () => {
+test("a reply above the MTU leaves in fragments (RFC 1122 §3.2.2.6, §3.3.3)", () => {
   const bench = new Bench();
   bench.input(icmpPacket(CLIENT, OWN, 8, 0, 1, counting(4000)));
   expect(bench.sent()).toEqual([
@@ -77,7 +80,7 @@ test("a reply above the MTU leaves in fragments", () => {
   ]);
 });
 
-test("a wrong checksum is dropped and counted, unless the device vouches for it", () => {
+test("a wrong checksum is dropped and counted, unless the device vouches for it (RFC 792, RFC 4443 §2.3)", () => {
   const bench = new Bench();
   const packet = icmpPacket(CLIENT, OWN, 8, 0, 1, counting(8));
   packet[30] ^= 1;
@@ -116,7 +119,7 @@ describe.each([
   const packet = udpPacket(client, target, counting(20));
 
   test.each(Object.entries({ ...codes, ...more }))(
-    "%s is told as type and code %j, from the target, quoting the packet whole",
+    "%s is told as type and code %j, from the target, quoting the packet whole (RFC 1122 §3.2.2, RFC 4443 §2.4 (c))",
     (reason, typeAndCode) => {
       const bench = new Bench();
       bench.icmp.refuse(reason as RefuseReason, target, client, packet, 0, packet.length);
@@ -133,13 +136,13 @@ describe.each([
     },
   );
 
-  test("too big carries the MTU", () => {
+  test("too big carries the MTU (RFC 1191 §4, RFC 4443 §3.2)", () => {
     const bench = new Bench();
     bench.icmp.tooBig(1300, target, client, packet, 0, packet.length);
     expect(bench.sent()[0]).toContain("too-big mtu 1300");
   });
 
-  test("an error about a long packet quotes as much as the family allows", () => {
+  test("an error about a long packet quotes as much as the family allows (RFC 1812 §4.3.2.3, RFC 4443 §2.4 (c))", () => {
     const bench = new Bench();
     const long = ipPacket(client, target, 99, counting(1400));
     expect(bench.icmp.protocolUnreachable(bench.parse(long))).toBe(true);
@@ -152,7 +155,7 @@ describe.each([
     expect(bytes[header + 7]).toBe(client.isV4 ? 0 : 6);
   });
 
-  test("no error answers an error, a later fragment or what was sent to many (RFC 1122 §3.2.2)", () => {
+  test("no error answers an error, a later fragment or what was sent to many (RFC 1122 §3.2.2, RFC 4443 §2.4 (e))", () => {
     const bench = new Bench();
     const unreachable = client.isV4 ? 3 : 1;
     const many = endpoint(client.isV4 ? "224.0.0.1" : "ff02::1");
@@ -169,7 +172,7 @@ describe.each([
   });
 });
 
-test("errors are limited to 1,000 per second (RFC 4443 §2.4 (f)), refusals are not", () => {
+test("errors are limited to 1,000 per second, refusals are not (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f))", () => {
   const bench = new Bench();
   const stray = ipPacket(CLIENT, OTHER, 99, counting(8));
   let sent = 0;

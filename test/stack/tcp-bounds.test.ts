@@ -54,7 +54,7 @@ describe("a full table", () => {
   });
 });
 
-test("challenge ACKs are at most ten in five seconds (RFC 5961 §7)", () => {
+test("challenge ACKs of a connection are at most ten in five seconds (RFC 5961 §7)", () => {
   const driver = new RecordingDriver();
   const client = new RawClient(driver);
   client.open();

@@ -46,7 +46,7 @@ test("a window holds its first octet and not the one behind its last", () => {
   );
 });
 
-test("the transition table has the edges of RFC 9293 figure 5 and no other", () => {
+test("the transition table has the edges of figure 5 and no other (RFC 9293 §3.3.2)", () => {
   const edges = new Set<string>();
   for (const [from, state] of Object.entries(State)) {
     for (const [name, event] of Object.entries(Event)) {
@@ -153,7 +153,7 @@ test("a small CUBIC window is not slower than NewReno (RFC 9438 §4.3)", () => {
   expect(cubic.cwnd).toBeGreaterThan(30_000);
 });
 
-test("ISNs advance by 250 per ms and differ between flows and keys (RFC 6528 §3)", () => {
+test("ISNs advance by 250 per ms and differ between flows and keys (RFC 6528 §3, RFC 9293 §3.4.1 MUST-8, MUST-9, SHLD-1)", () => {
   const local = parseAddress("192.0.2.1") as Endpoint;
   const remote = parseAddress("10.0.0.2") as Endpoint;
   const isn = new IsnGenerator(Uint32Array.of(1, 2, 3, 4));

@@ -73,7 +73,7 @@ test("the options of a SYN-ACK are read by an independent decoder", () => {
   ]);
 });
 
-test("a shift above 14 counts as 14 (RFC 7323 §2.3), five SACK blocks as four", () => {
+test("a shift above 14 counts as 14, five SACK blocks as four (RFC 7323 §2.3, RFC 2018 §3)", () => {
   const blocks = Array.from({ length: 4 }, (_, n) => [n, n + 1] as const);
   const fields = {
     source: "10.0.0.2",
@@ -104,7 +104,7 @@ test("a segment shorter than its header is dropped with its reason", () => {
   expect(parseTcp(bytes, 0, 60, s)).toBe(0);
 });
 
-test("any octets parse without throwing and never beyond their end (RFC 9293 §3.1, MUST-7)", () => {
+test("any octets parse without throwing and never beyond their end (RFC 9293 §3.1 MUST-7)", () => {
   fc.assert(
     fc.property(fc.uint8Array({ minLength: 20, maxLength: 60 }), (bytes) => {
       const s = new TcpSegment();
@@ -118,7 +118,7 @@ test("any octets parse without throwing and never beyond their end (RFC 9293 §3
   );
 });
 
-test("an option that is cut off ends the list; those before it count", () => {
+test("an option that is cut off ends the list; those before it count (RFC 9293 §3.1 MUST-7)", () => {
   const bytes = new Uint8Array(28);
   bytes[12] = 0x70;
   bytes.set([2, 4, 5, 180, 8, 10, 0, 0], 20);

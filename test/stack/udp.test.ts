@@ -161,7 +161,7 @@ describe.each(FAMILIES)("$family", ({ header, client, client2, target, target2 }
     expect(bench.printed()).toEqual([`udp ${text(target)} > ${text(client)} (0)`]);
   });
 
-  test("a wrong checksum is dropped and counted, unless the device vouches for it", () => {
+  test("a wrong checksum is dropped and counted, unless the device vouches for it (RFC 1122 §4.1.3.4)", () => {
     const bench = new Bench();
     const packet = udpPacket(client, target, counting(5));
     packet[packet.length - 1] ^= 1;
@@ -181,7 +181,7 @@ describe.each(FAMILIES)("$family", ({ header, client, client2, target, target2 }
     expect(bench.stats.udpMalformed).toBe(client.isV4 ? 0 : 1);
   });
 
-  test("ports 0 and destinations no datagram may have are dropped and counted", () => {
+  test("ports 0 and destinations no datagram may have are dropped and counted (RFC 768, RFC 8085 §5.1)", () => {
     const bench = new Bench();
     const everyone = endpoint(client.isV4 ? "224.0.0.1:1" : "[ff02::1]:1");
     const zero = client.clone();
@@ -193,7 +193,7 @@ describe.each(FAMILIES)("$family", ({ header, client, client2, target, target2 }
     expect(bench.stats.udpMalformed).toBe(3);
   });
 
-  test("an answer comes from where it says, with a whole checksum when the device computes none", () => {
+  test("an answer comes from where it says, with a whole checksum when the device computes none (RFC 1122 §4.1.3.4, §4.1.3.5)", () => {
     const bench = new Bench();
     bench.input(udpPacket(client, target, counting(5)));
     for (const length of [0, 1, 2, 1000]) {
@@ -283,7 +283,7 @@ describe.each(FAMILIES)("$family", ({ header, client, client2, target, target2 }
     expect(bench.flush().map((packet) => packet.gsoType)).toEqual([0, 0, 0]);
   });
 
-  test("an answer above the MTU is fragmented, its checksum computed over the whole", () => {
+  test("an answer above the MTU is fragmented, its checksum computed over the whole (RFC 791 §3.2, RFC 8200 §4.5)", () => {
     const bench = new Bench({ offload: FULL_OFFLOAD, mtu: 1280 });
     bench.input(udpPacket(client, target, counting(5)));
     const payload = counting(client.isV4 ? 65507 : 65527);
@@ -380,7 +380,7 @@ describe.each(FAMILIES)("$family", ({ header, client, client2, target, target2 }
     expect(told).toEqual(["2", "3", "4", "5"]);
   });
 
-  test("a flow idle for its time ends; datagrams either way keep it", () => {
+  test("a flow idle for its time ends; datagrams either way keep it (RFC 4787 §4.3)", () => {
     const bench = new Bench({ udpTimeout: 1000 });
     bench.input(udpPacket(client, target, counting(5)));
     bench.wheel.advance(900);
@@ -504,7 +504,7 @@ test("a header whose options leave no room in the quote is quoted anew without t
   ]);
 });
 
-test("a header that is cut or lies about its length is dropped and counted", () => {
+test("a header that is cut or lies about its length is dropped and counted (RFC 768)", () => {
   const bench = new Bench();
   bench.input(ipPacket(CLIENT, TARGET, 17, counting(7)));
   bench.input(ipPacket(CLIENT, TARGET, 17, udpBody(CLIENT, TARGET, counting(9)).subarray(0, 16)));

@@ -49,7 +49,7 @@ test("an IPv4 header gives its fields", () => {
   });
 });
 
-test("octets behind the total length are padding", () => {
+test("octets behind the total length are padding (RFC 791 §3.1)", () => {
   const packet = new Uint8Array(60);
   packet.set(ipPacket(A4, B4, 17, counting(8)));
   expect(parse(packet)).toBe(0);
@@ -64,7 +64,7 @@ test("any length that a header can be cut to is refused", () => {
   }
 });
 
-test("a wrong version, header length or header checksum is refused by its reason", () => {
+test("a wrong version, header length or header checksum is refused by its reason (RFC 1122 §3.2.1.1, §3.2.1.2)", () => {
   const packet = ipPacket(A4, B4, 17, counting(8));
   expect(parse(Uint8Array.from(packet, (octet, i) => (i === 0 ? 0x55 : octet)))).toBe(
     IpDrop.BAD_VERSION,
@@ -80,7 +80,7 @@ test("a wrong version, header length or header checksum is refused by its reason
   );
 });
 
-test("IPv4 options are passed over", () => {
+test("IPv4 options are passed over (RFC 1122 §3.2.1.8)", () => {
   // No-operation, record route with no room left, end of list, and octets behind it.
   expect(parse(withOptions(Uint8Array.of(1, 7, 3, 4, 0, 99, 0, 0)))).toBe(0);
   expect(header.payloadStart).toBe(28);
@@ -93,7 +93,7 @@ test.each([
   ["without a length", [1, 1, 1, 7]],
   ["that is a loose source route (RFC 7126 §4.3)", [131, 3, 4, 0]],
   ["that is a strict source route (RFC 7126 §4.4)", [137, 3, 4, 0]],
-])("an IPv4 option %s is refused", (_, list) => {
+])("an IPv4 option %s is refused (RFC 791 §3.1, RFC 7126 §4)", (_, list) => {
   expect(parse(withOptions(Uint8Array.from(list)))).toBe(IpDrop.BAD_OPTIONS);
 });
 
@@ -129,7 +129,7 @@ test("v4-mapped addresses on the wire are refused (RFC 4038 §4.2)", () => {
   }
 });
 
-test("hop-by-hop options, routing, destination options and an atomic fragment lead to UDP", () => {
+test("hop-by-hop options, routing, destination options and an atomic fragment lead to UDP (RFC 8200 §4.1, RFC 6946 §4)", () => {
   const packet = extended(
     0,
     [43, 0, 1, 4, 0, 0, 0, 0], // hop-by-hop: PadN
@@ -160,7 +160,7 @@ test("of an IPv6 fragment offset, flag, identification and next header are known
 const PAD = [60, 0, 1, 4, 0, 0, 0, 0];
 const LAST_PAD = [17, 0, 1, 4, 0, 0, 0, 0];
 
-test("eight extension headers are walked, a ninth is refused", () => {
+test("eight extension headers are walked, a ninth is refused (RFC 8504 §5.3)", () => {
   const seven = new Array<number[]>(7).fill(PAD);
   expect(parse(extended(60, ...seven, LAST_PAD, [1]))).toBe(0);
   expect(parse(extended(60, ...seven, PAD, LAST_PAD, [1]))).toBe(IpDrop.BAD_EXTENSION);

@@ -24,7 +24,7 @@ test("a UDP header gives its fields", () => {
   expect(header).toMatchObject({ srcPort: 40000, dstPort: 53, length: 13 });
 });
 
-test("a UDP header that is cut, too short for itself or longer than its packet is refused", () => {
+test("a UDP header that is cut, too short for itself or longer than its packet is refused (RFC 768)", () => {
   const header = new UdpHeader();
   const body = udpBody(CLIENT, US, counting(5));
   expect(parseUdp(body, 0, 7, header)).toBe(UdpDrop.TRUNCATED);
@@ -61,7 +61,7 @@ test("packet too big carries an MTU of 32 bits; an absurd one stays positive (RF
   expect(parse(icmpPacket(CLIENT6, US6, 2, 0, -1, quote))[1].mtu).toBeGreaterThan(0);
 });
 
-test("an error that quotes a later fragment, too little or another protocol is about no flow", () => {
+test("an error that quotes a later fragment, too little or another protocol is about no flow (RFC 5927 §4.1)", () => {
   const body = udpBody(US, CLIENT, counting(60));
   const later = fragment(US, CLIENT, 17, 1, body, 16, 40);
   expect(parse(icmpPacket(CLIENT, US, 3, 1, 0, later))[1].kind).toBe(IcmpKind.OTHER);

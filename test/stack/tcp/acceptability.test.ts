@@ -60,7 +60,7 @@ describe("with a window of 65,535 octets from 1 on", () => {
   });
 });
 
-test("old data comes again: acknowledged, not delivered", () => {
+test("old data comes again: acknowledged, not delivered (RFC 9293 §3.10.7.4)", () => {
   const { flow } = drill(
     established(),
     `
@@ -113,7 +113,7 @@ test("data that acknowledges the distant past is not taken (RFC 5961 §5.2)", ()
 });
 
 describe("timestamps", () => {
-  test("an older one is a ghost: answered, not taken (RFC 7323 §5.3, PAWS)", () => {
+  test("an older one is a ghost: answered, not taken (RFC 7323 §5.3)", () => {
     drill(
       established({ timestamps: true }),
       `
@@ -253,7 +253,7 @@ describe("timestamps", () => {
 
 describe("ICMP errors about an established connection", () => {
   test.each(["net-unreachable", "host-unreachable", "port-unreachable", "ttl-exceeded"])(
-    "%s is soft: the connection lives on (RFC 5927 §4.1)",
+    "%s is soft: the connection lives on (RFC 5927 §5.2, RFC 9293 §3.9.2.2 MUST-54, MUST-56)",
     (reason) => {
       drill(
         established(),

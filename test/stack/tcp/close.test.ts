@@ -5,7 +5,7 @@ describe.each([
   ["IPv4", {}],
   ["IPv6", { v6: true }],
 ])("close over %s", (_, family) => {
-  test("a client that closes first still receives the answer (half-close)", () => {
+  test("a client that closes first still receives the answer (RFC 9293 §3.6.1)", () => {
     drill(
       family,
       established(),
@@ -27,7 +27,7 @@ describe.each([
     );
   });
 
-  test("an upstream that closes first still hears the client (FIN-WAIT-2)", () => {
+  test("an upstream that closes first still hears the client (RFC 9293 §3.6)", () => {
     drill(
       family,
       established(),
@@ -47,7 +47,7 @@ describe.each([
   });
 });
 
-test("FIN rides on the last octets", () => {
+test("FIN rides on the last octets (RFC 9293 §3.9.1.2 MUST-61, §3.10.4)", () => {
   drill(
     established(),
     `
@@ -59,7 +59,7 @@ test("FIN rides on the last octets", () => {
   );
 });
 
-test("FIN leaves after everything committed, not before the window allows it", () => {
+test("FIN leaves after everything committed, not before the window allows it (RFC 9293 §3.10.4)", () => {
   drill(
     established({ mss: 1000, wscale: false, win: 2000 }),
     `
@@ -73,7 +73,7 @@ test("FIN leaves after everything committed, not before the window allows it", (
   );
 });
 
-test("a FIN with data delivers the data first", () => {
+test("a FIN with data delivers the data first (RFC 9293 §3.10.7.4, eighth)", () => {
   const { flow } = drill(
     established(),
     `
@@ -115,7 +115,7 @@ test("a FIN that overtakes its data waits for them (RFC 9293 §3.10.7.4)", () =>
   );
 });
 
-test("a FIN alone that overtakes its data is kept, and told once", () => {
+test("a FIN alone that overtakes its data is kept, and told once (RFC 9293 §3.10.7.4 SHLD-31)", () => {
   drill(
     established(),
     `
@@ -129,7 +129,7 @@ test("a FIN alone that overtakes its data is kept, and told once", () => {
   );
 });
 
-test("a repeated FIN is acknowledged again and told once", () => {
+test("a repeated FIN is acknowledged again and told once (RFC 9293 §3.10.7.4)", () => {
   drill(
     established(),
     `
@@ -144,7 +144,7 @@ test("a repeated FIN is acknowledged again and told once", () => {
   );
 });
 
-test("our FIN is sent again until it is acknowledged", () => {
+test("our FIN is sent again until it is acknowledged (RFC 9293 §3.6, RFC 6298 §5)", () => {
   drill(
     established(),
     `
@@ -178,7 +178,7 @@ test("simultaneous close passes through CLOSING (RFC 9293 figure 13)", () => {
   );
 });
 
-test("FIN and the acknowledgement of ours in one segment skip FIN-WAIT-2", () => {
+test("FIN and the acknowledgement of ours in one segment skip FIN-WAIT-2 (RFC 9293 §3.10.7.4)", () => {
   drill(
     established(),
     `
@@ -210,7 +210,7 @@ test("both sides close with data in flight in both directions", () => {
   expect(flow?.consumed).toBe(500);
 });
 
-test("after LAST-ACK nothing remains: the next segment is answered with RST", () => {
+test("after LAST-ACK nothing remains: the next segment is answered with RST (RFC 9293 §3.10.7.4, §3.10.7.1)", () => {
   const { driver } = drill(
     established(),
     `
@@ -228,7 +228,7 @@ test("after LAST-ACK nothing remains: the next segment is answered with RST", ()
   driver.drain();
 });
 
-test("a client that vanishes in LAST-ACK is given up", () => {
+test("a client that vanishes in LAST-ACK is given up (RFC 9293 §3.8.3 MUST-20)", () => {
   const { driver } = drill(
     established(),
     `

@@ -22,12 +22,12 @@ describe("with our window closed", () => {
 
   const NEXT = 1;
 
-  test("an RST at RCV.NXT counts (RFC 9293 §3.10.7.4 MUST-66)", () => {
+  test("an RST at RCV.NXT counts (RFC 9293 §3.4 MUST-66)", () => {
     driver.inject(client.segment(TcpFlag.RST, NEXT + client.sent));
     expect(handler.closed).toBe("reset");
   });
 
-  test("an acknowledgement in a segment with octets counts, the octets do not (RFC 9293 §3.10.7.4 MUST-66)", () => {
+  test("an acknowledgement in a segment with octets counts, the octets do not (RFC 9293 §3.4, §3.10.7.4)", () => {
     handler.flow.unsent = 1000;
     handler.flow.fill();
     driver.turn();

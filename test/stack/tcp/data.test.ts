@@ -61,7 +61,7 @@ describe.each([
     );
   });
 
-  test("checksums the kernel left open (NEEDS_CSUM) are not held against a packet", () => {
+  test("checksums the kernel left open (NEEDS_CSUM) are not held against a packet (RFC 9293 §3.1 MUST-3)", () => {
     drill(
       family,
       established(),
@@ -73,7 +73,7 @@ describe.each([
     );
   });
 
-  test("a device without offload gets whole checksums and segments of the MSS", () => {
+  test("a device without offload gets whole checksums and segments of the MSS (RFC 9293 §3.1 MUST-2)", () => {
     drill(
       { ...family, offload: NO_OFFLOAD },
       established({ mss: 1000 }),
@@ -114,7 +114,7 @@ test("TSO of one family only is used for that family only", () => {
   );
 });
 
-test("our segments never exceed the MTU, whatever MSS the client claims", () => {
+test("our segments never exceed the MTU, whatever MSS the client claims (RFC 9293 §3.7.1 MUST-16)", () => {
   drill(
     { mtu: 1280 },
     established({ mss: 9000 }),
@@ -137,7 +137,7 @@ test("copied octets (write) follow those filled in place (commit) in order", () 
   );
 });
 
-test("a segment with a damaged checksum is dropped without an answer (RFC 9293 §3.1)", () => {
+test("a segment with a damaged checksum is dropped without an answer (RFC 9293 §3.1 MUST-3)", () => {
   const { driver } = drill(established());
   const before = { ...driver.stack.stats };
   const damaged = Uint8Array.from(
@@ -151,7 +151,7 @@ test("a segment with a damaged checksum is dropped without an answer (RFC 9293 �
   expect(driver.stack.stats).not.toEqual(before);
 });
 
-test("several segments of one batch are one event and one acknowledgement", () => {
+test("several segments of one batch are one event and one acknowledgement (RFC 9293 §3.10.7.4 MUST-58, MUST-59)", () => {
   drill(
     established(),
     `
@@ -164,7 +164,31 @@ test("several segments of one batch are one event and one acknowledgement", () =
   );
 });
 
-test("urgent data is taken in line (RFC 6093 §6)", () => {
+test("PSH is on the last octets written, and on none before (RFC 9293 §3.9.1.2 MUST-60, MUST-61)", () => {
+  drill(
+    established({ mss: 1000, wscale: false, win: 2500 }),
+    `
+    +0   send(4000)
+    +0   > . 1:2001(2000) ack 1 exact
+    +.01 < . 1 ack 2001 win 2500
+    +0   > P. 2001:4001(2000) ack 1 exact
+    `,
+  );
+});
+
+test("an urgent pointer to nowhere, or with nothing, does no harm (RFC 9293 §3.8.5 MUST-30)", () => {
+  drill(
+    established(),
+    `
+    +0   < U. 1 ack 1 win 512 urg 500
+    +0   < U. 1:11(10) ack 1 win 512 urg 65535
+    +0   * data 10
+    +0   > . 1 ack 11
+    `,
+  );
+});
+
+test("urgent data is taken in line (RFC 6093 §6, RFC 9293 §3.8.5 MUST-30, MUST-31)", () => {
   drill(
     established(),
     `

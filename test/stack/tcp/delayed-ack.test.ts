@@ -20,7 +20,7 @@ test("the first sixteen segments are acknowledged at once", () => {
   expect(trace).toHaveLength(17);
 });
 
-test("after them one segment waits, at most 40 ms (RFC 9293 §3.8.6.3)", () => {
+test("after them one segment waits, at most 40 ms (RFC 9293 §3.8.6.3 MUST-40, SHLD-18)", () => {
   drill(
     established(),
     sixteen(100),
@@ -31,7 +31,7 @@ test("after them one segment waits, at most 40 ms (RFC 9293 §3.8.6.3)", () => {
   );
 });
 
-test("every second full-sized segment is acknowledged at once (RFC 9293 §3.8.6.3)", () => {
+test("every second full-sized segment is acknowledged at once (RFC 9293 §3.8.6.3 SHLD-19)", () => {
   drill(
     established({ mss: 1000 }),
     sixteen(1460),
@@ -46,7 +46,7 @@ test("every second full-sized segment is acknowledged at once (RFC 9293 §3.8.6.
   );
 });
 
-test("an answer carries the waiting acknowledgement", () => {
+test("an answer carries the waiting acknowledgement (RFC 9293 §3.8.6.3)", () => {
   drill(
     established(),
     sixteen(100),

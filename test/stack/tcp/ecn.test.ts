@@ -15,7 +15,7 @@ describe.each([
   ["IPv4", {}],
   ["IPv6", { v6: true }],
 ])("over %s", (_, family) => {
-  test("ECE and CWR on the SYN are answered by ECE on the SYN-ACK, which is not ECT itself (RFC 3168 §6.1.1, RFC 9293 §3.8.1 SHLD-8)", () => {
+  test("ECE and CWR on the SYN are answered by ECE on the SYN-ACK, which is not ECT itself (RFC 3168 §6.1.1, RFC 9293 §3.8.2 SHLD-8)", () => {
     drill(family, ECN);
   });
 

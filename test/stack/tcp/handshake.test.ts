@@ -32,7 +32,7 @@ describe.each([
     );
   });
 
-  test("a connection opens, both ends may speak at once", () => {
+  test("a connection opens, both ends may speak at once (RFC 9293 §3.5, §3.9.1.1 MUST-45)", () => {
     drill(
       family,
       `
@@ -59,14 +59,17 @@ describe("options are the intersection with the SYN's", () => {
     ["<mss 1460,TS val 7 ecr 0>", "<mss own,TS val * ecr 7>"],
     ["<mss 1460,sackOK,TS val 7 ecr 0>", "<mss own,sackOK,TS val * ecr 7>"],
     ["<nop,wscale 0>", "<mss own,nop,wscale *>"],
-  ])("a SYN with %s is answered with %s", (offered, answered) => {
-    drill(`
+  ])(
+    "a SYN with %s is answered with %s (RFC 9293 §3.7.1 MUST-14, MUST-67, RFC 7323 §2.2, §3.2, RFC 2018 §2)",
+    (offered, answered) => {
+      drill(`
       0   < S 0:0(0) win 65535 ${offered}
       +0  * open
       +0  accept()
       +0  > S. 0:0(0) ack 1 ${answered}
     `);
-  });
+    },
+  );
 
   test("without scaling our window fits sixteen bits (RFC 7323 §2.2)", () => {
     const { trace } = drill(`
@@ -108,10 +111,12 @@ describe("options are the intersection with the SYN's", () => {
   test.each([
     ["IPv4", {}, 536],
     ["IPv6", { v6: true }, 1220],
-  ])("a SYN without MSS means the default MSS of %s (RFC 9293 §3.7.1)", (_, family, mss) => {
-    drill(
-      family,
-      `
+  ])(
+    "a SYN without MSS means the default MSS of %s (RFC 9293 §3.7.1 MUST-15)",
+    (_, family, mss) => {
+      drill(
+        family,
+        `
       0   < S 0:0(0) win 65535
       +0  * open
       +0  accept()
@@ -120,10 +125,11 @@ describe("options are the intersection with the SYN's", () => {
       +0  send(3000)
       +0  > P. 1:3001(3000) ack 1 gso ${mss}
       `,
-    );
-  });
+      );
+    },
+  );
 
-  test("timestamps take their twelve octets from every segment (RFC 6691 §2)", () => {
+  test("timestamps take their twelve octets from every segment (RFC 6691 §2, RFC 9293 §3.7.1 MUST-16)", () => {
     drill(`
       0   < S 0:0(0) win 65535 <mss 1000,TS val 1 ecr 0>
       +0  * open
@@ -137,7 +143,7 @@ describe("options are the intersection with the SYN's", () => {
 });
 
 describe("while the open is pending", () => {
-  test("a SYN with another ISN replaces it", () => {
+  test("a SYN with another ISN replaces it (RFC 9293 §3.10.7.2)", () => {
     drill(`
       0   < S 0:0(0) win 65535 <mss 1460>
       +0  * open
@@ -151,7 +157,7 @@ describe("while the open is pending", () => {
     `);
   });
 
-  test("the client's RST cancels it", () => {
+  test("the client's RST cancels it (RFC 9293 §3.5.3)", () => {
     drill(`
       0   < S 0:0(0) win 65535 <mss 1460>
       +0  * open
@@ -170,7 +176,7 @@ describe("while the open is pending", () => {
     `);
   });
 
-  test("data on a SYN is not acknowledged, and is taken when it comes again", () => {
+  test("data on a SYN is not acknowledged, and is taken when it comes again (RFC 9293 §3.10.7.2)", () => {
     drill(`
       0   < S 0:100(100) win 65535 <mss 1460>
       +0  * open
@@ -216,7 +222,7 @@ describe("after the SYN-ACK", () => {
       +0  > S. 0:0(0) ack 1
   `;
 
-  test("it is sent again, with back-off, until the client answers (RFC 6298 §5)", () => {
+  test("it is sent again, with back-off, until the client answers (RFC 6298 §5, RFC 9293 §3.8.3 MUST-22)", () => {
     drill(
       answered,
       `
@@ -230,7 +236,7 @@ describe("after the SYN-ACK", () => {
     );
   });
 
-  test("a client that never answers is given up", () => {
+  test("a client that never answers is given up (RFC 9293 §3.8.3 MUST-22)", () => {
     const { driver } = drill(
       answered,
       `
@@ -263,7 +269,7 @@ describe("after the SYN-ACK", () => {
     );
   });
 
-  test("the client's RST ends it", () => {
+  test("the client's RST ends it (RFC 9293 §3.10.7.4, second)", () => {
     drill(
       answered,
       `
@@ -273,17 +279,20 @@ describe("after the SYN-ACK", () => {
     );
   });
 
-  test.each(["port-unreachable", "prohibited"])("ICMP %s from the client ends it", (reason) => {
-    drill(
-      answered,
-      `
+  test.each(["port-unreachable", "prohibited"])(
+    "ICMP %s from the client ends it (RFC 5461 §4.1, RFC 5927 §4.1)",
+    (reason) => {
+      drill(
+        answered,
+        `
       +.1  < icmp ${reason} quoting S. 0:0(0)
       +0   * closed refused-by-client
       `,
-    );
-  });
+      );
+    },
+  );
 
-  test("data may come with the acknowledgement of the SYN-ACK, and FIN too", () => {
+  test("data may come with the acknowledgement of the SYN-ACK, and FIN too (RFC 9293 §3.10.7.4)", () => {
     drill(
       answered,
       `
@@ -295,7 +304,7 @@ describe("after the SYN-ACK", () => {
     );
   });
 
-  test("data that overtakes it is not lost", () => {
+  test("data that overtakes it is not lost (RFC 9293 §3.10.7.4 SHLD-31)", () => {
     drill(
       answered,
       `
@@ -309,20 +318,20 @@ describe("after the SYN-ACK", () => {
   });
 });
 
-describe("a segment of no connection (RFC 9293 §3.10.7.1)", () => {
+describe("a segment of no connection", () => {
   test.each([
     ["an acknowledgement", "< . 5 ack 77 win 512", "+0 > R 77:77(0)"],
     ["data", "< P. 5:15(10) ack 77 win 512", "+0 > R 77:77(0)"],
     ["a SYN-ACK", "< S. 0:0(0) ack 9 win 512", "+0 > R 9:9(0)"],
     ["a FIN without ACK", "< F 1:1(0) win 512", "+0 > R. 0:0(0) ack 2"],
-  ])("%s is answered with RST", (_, segment, answer) => {
+  ])("%s of no connection is answered with RST (RFC 9293 §3.10.7.1)", (_, segment, answer) => {
     drill(`
       0   ${segment}
       ${answer}
     `);
   });
 
-  test("an RST is not answered", () => {
+  test("an RST is not answered (RFC 9293 §3.10.7.1, §3.5.2)", () => {
     drill(`
       0   < R 5:5(0)
       +1  < R. 5:5(0) ack 7

@@ -41,7 +41,7 @@ describe("of a SYN", () => {
     expect(answer(raw(253, 1, 2, 3), raw(34), SACK_OK)).toEqual([OWN_MSS, SACK_OK]);
   });
 
-  test("options count wherever they begin (RFC 9293 §3.1 MUST-4, MUST-64)", () => {
+  test("options count wherever they begin (RFC 9293 §3.2 MUST-4, MUST-64)", () => {
     for (let pad = 0; pad < 4; pad++) {
       const nops = new Array<TcpOption>(pad).fill(NOP);
       const scale = answer(...nops, SACK_OK, { kind: "wscale", value: 3 });

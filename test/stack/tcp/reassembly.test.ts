@@ -70,7 +70,7 @@ test("a client without SACK gets plain duplicates (RFC 5681 §4.2)", () => {
   );
 });
 
-test("overlapping segments deliver every octet once", () => {
+test("overlapping segments deliver every octet once (RFC 9293 §3.10.7.4)", () => {
   const { flow } = drill(
     established(),
     `
@@ -88,7 +88,7 @@ test("overlapping segments deliver every octet once", () => {
   expect(flow?.consumed).toBe(2500);
 });
 
-test("a segment half old and half new delivers its new half", () => {
+test("a segment half old and half new delivers its new half (RFC 9293 §3.10.7.4)", () => {
   drill(
     established(),
     `

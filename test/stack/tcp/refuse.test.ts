@@ -23,18 +23,21 @@ describe.each([
     "prohibited",
     "ttl-exceeded",
     "port-unreachable",
-  ])("%s is ICMP from the target quoting the whole SYN, then RST in the same batch", (reason) => {
-    drill(
-      family,
-      `
+  ])(
+    "%s is ICMP from the target quoting the whole SYN, then RST in the same batch (RFC 1122 §3.2.2, RFC 4443 §2.4)",
+    (reason) => {
+      drill(
+        family,
+        `
       0     < S 0:0(0) win 65535 <mss 1460,sackOK,TS val 100 ecr 0,nop,wscale 7>
       +0    * open
       +.050 refuse(${reason})
       +0    > icmp ${reason} quoting S 0:0(0)
       &     > R. 0:0(0) ack 1
       `,
-    );
-  });
+      );
+    },
+  );
 
   test("the first SYN is quoted, and its number refused, after duplicates with other timestamps", () => {
     drill(
@@ -51,7 +54,7 @@ describe.each([
   });
 });
 
-test("after a refusal the next SYN opens anew", () => {
+test("after a refusal the next SYN opens anew (RFC 9293 §3.10.7.2)", () => {
   drill(`
     0     < S 0:0(0) win 65535 <mss 1460>
     +0    * open

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { drill, established } from "../../../src/testing/index.ts";
 
-test("an RST at RCV.NXT ends the connection (RFC 5961 §3.2)", () => {
+test("an RST at RCV.NXT ends the connection, and the relay is told (RFC 5961 §3.2, RFC 9293 §3.5.3 MUST-12)", () => {
   const { driver } = drill(
     established(),
     `
@@ -91,7 +91,7 @@ test("a SYN on a connection gets a challenge ACK, in the window or out of it (RF
   );
 });
 
-test("a sweep of guessed RSTs through the window neither closes nor delays the connection", () => {
+test("a sweep of guessed RSTs through the window neither closes nor delays the connection (RFC 5961 §3.2, §7)", () => {
   let sweep = "";
   for (let seq = 2; seq < 60_000; seq += 600) sweep += `\n+.001 < R ${seq}:${seq}(0)`;
   const { flow, trace } = drill(
@@ -110,7 +110,7 @@ test("a sweep of guessed RSTs through the window neither closes nor delays the c
   expect(trace.length).toBeLessThan(2 + 100 + 1);
 });
 
-test("abort is an RST and no event follows", () => {
+test("abort is an RST and no event follows (RFC 9293 §3.10.5)", () => {
   const { driver } = drill(
     established(),
     `
@@ -125,7 +125,7 @@ test("abort is an RST and no event follows", () => {
   driver.drain();
 });
 
-test("abort drops what was not sent", () => {
+test("abort drops what was not sent (RFC 9293 §3.10.5)", () => {
   drill(
     established(),
     `

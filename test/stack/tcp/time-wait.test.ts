@@ -21,12 +21,14 @@ describe.each([
     ["below", 5],
     ["just above", 100_003],
     ["half the sequence space away from", 0x80018000],
-  ])("a SYN with an ISN %s the old numbers opens a new connection at once", (_name, isn) => {
-    drill(
-      family,
-      established(),
-      CLOSED_BY_US,
-      `
+  ])(
+    "a SYN with an ISN %s the old numbers opens a new connection at once (RFC 9293 §3.6.1 MAY-2)",
+    (_name, isn) => {
+      drill(
+        family,
+        established(),
+        CLOSED_BY_US,
+        `
       +.1  isn(${isn})
       +0   < S 0:0(0) win 65535 <mss 1460,sackOK,nop,wscale 7>
       +0   * open 10.0.0.2:40000 93.184.216.34:443
@@ -36,10 +38,11 @@ describe.each([
       +0   * data 100
       +0   > . 1 ack 101
       `,
-    );
-  });
+      );
+    },
+  );
 
-  test("a SYN equal to IRS is a ghost of the old one and is answered with ACK", () => {
+  test("a SYN equal to IRS is a ghost of the old one and is answered with ACK (RFC 9293 §3.10.7.4, RFC 5961 §4.2)", () => {
     drill(
       family,
       established(),
@@ -76,7 +79,7 @@ test("a repeated FIN starts the ten seconds anew (RFC 9293 §3.10.7.4)", () => {
   );
 });
 
-test("it ends after ten seconds", () => {
+test("it ends after ten seconds (RFC 9293 §3.6.1 MUST-13)", () => {
   const { driver } = drill(
     established(),
     CLOSED_BY_US,
@@ -88,7 +91,7 @@ test("it ends after ten seconds", () => {
   driver.drain();
 });
 
-test("an RST at RCV.NXT ends it (a deviation from RFC 1337)", () => {
+test("an RST at RCV.NXT ends it (RFC 1337 §3)", () => {
   drill(
     established(),
     CLOSED_BY_US,
@@ -100,7 +103,7 @@ test("an RST at RCV.NXT ends it (a deviation from RFC 1337)", () => {
   );
 });
 
-test("an old RST does not end it (RFC 1337)", () => {
+test("an old RST does not end it (RFC 1337 §3, RFC 5961 §3.2)", () => {
   drill(
     established(),
     CLOSED_BY_US,
@@ -112,7 +115,7 @@ test("an old RST does not end it (RFC 1337)", () => {
   );
 });
 
-test("with timestamps, a SYN with another ISN opens at once too", () => {
+test("with timestamps, a SYN with another ISN opens at once too (RFC 9293 §3.6.1 SHLD-4)", () => {
   drill(
     established({ timestamps: true }),
     `

@@ -5,7 +5,7 @@ import { RawClient, RecordingDriver } from "../../support/raw-client.ts";
 const SMALL = established({ mss: 1000, wscale: false, win: 0 });
 
 describe("the client's window", () => {
-  test("nothing is sent beyond it", () => {
+  test("nothing is sent beyond it (RFC 9293 §3.8.6 SHLD-15)", () => {
     drill(
       established({ mss: 1000, wscale: false, win: 3000 }),
       `
@@ -18,7 +18,7 @@ describe("the client's window", () => {
     );
   });
 
-  test("a closed window is probed, with back-off, for as long as the client answers (RFC 1122 §4.2.2.17)", () => {
+  test("a closed window is probed, with back-off, for as long as the client answers (RFC 1122 §4.2.2.17, RFC 9293 §3.8.6.1 MUST-35, MUST-36, SHLD-29, SHLD-30)", () => {
     const { trace } = drill(
       SMALL,
       `
@@ -38,7 +38,7 @@ describe("the client's window", () => {
     for (const { packet } of trace.slice(1, 5)) expect(packet.payload.length).toBeLessThan(2);
   });
 
-  test("a window that stays closed for ten minutes does not end the connection", () => {
+  test("a window that stays closed for ten minutes does not end the connection (RFC 9293 §3.8.6.1 MUST-37)", () => {
     let script = "";
     for (let n = 0; n < 10; n++) script += "\n+60 < . 1 ack 1 win 0";
     drill(
@@ -65,7 +65,7 @@ describe("the client's window", () => {
     );
   });
 
-  test("a tiny window is not filled with tiny segments, but for the override timeout (RFC 9293 §3.8.6.2.1)", () => {
+  test("a tiny window is not filled with tiny segments, but for the override timeout (RFC 9293 §3.8.6.2.1 MUST-38)", () => {
     const { trace } = drill(
       established({ mss: 1000, wscale: false, win: 2000 }),
       `
@@ -115,7 +115,7 @@ describe("the client's window", () => {
     );
   });
 
-  test("a window that shrinks does no harm (RFC 9293 §3.8.6)", () => {
+  test("a window that shrinks does no harm (RFC 9293 §3.8.6 MUST-34, SHLD-16)", () => {
     drill(
       established({ mss: 1000, wscale: false, win: 4000 }),
       `
@@ -146,7 +146,7 @@ describe("our window", () => {
     ["with scaling", established()],
     ["without scaling", established({ wscale: false })],
   ])(
-    "its right edge never moves left while nobody consumes, %s (RFC 9293 §3.8.6)",
+    "its right edge never moves left while nobody consumes, %s (RFC 9293 §3.8.6 SHLD-14)",
     (_, opening) => {
       let script = "+0 autoconsume(off)\n+0 mute(on)";
       for (let seq = 1; seq < 64_000; seq += 999) {
@@ -196,7 +196,7 @@ describe("our window", () => {
     expect(client.room).toBeGreaterThan(30_000);
   });
 
-  test("octets beyond it are neither taken nor acknowledged", () => {
+  test("octets beyond it are neither taken nor acknowledged (RFC 9293 §3.10.7.4)", () => {
     const driver = new RecordingDriver();
     const client = new RawClient(driver);
     const handler = client.open();
@@ -214,7 +214,7 @@ describe("our window", () => {
     expect(handler.flow.connection.readableOctets).toBe(full);
   });
 
-  test("a closed window opens in steps worth a segment, not octet by octet (RFC 9293 §3.8.6.2.2)", () => {
+  test("a closed window opens in steps worth a segment, not octet by octet (RFC 9293 §3.8.6.2.2 MUST-39)", () => {
     const driver = new RecordingDriver();
     const client = new RawClient(driver);
     const handler = client.open();
