@@ -6,12 +6,15 @@
  */
 
 import type { PacketMeta } from "./memory-device.ts";
+import { checksum } from "./packet-builder.ts";
 
 export interface LinkOptions {
   /** Probabilities per packet, 0 by default. */
   readonly loss?: number;
   readonly duplicate?: number;
   readonly corrupt?: number;
+  /** Of packets that are ECT: congestion experienced (RFC 3168 §5). */
+  readonly mark?: number;
   /** Probability that a packet is held back, and so is overtaken by those behind it. */
   readonly reorder?: number;
   /** One-way delay, ms; 1 by default. */
@@ -51,6 +54,7 @@ export class LossyLink {
   lost = 0;
   duplicated = 0;
   corrupted = 0;
+  marked = 0;
   /** Held back, see {@link LinkOptions.reorder}. */
   reordered = 0;
 
@@ -61,16 +65,21 @@ export class LossyLink {
 
   /** Puts a packet on the link at time `now`. A packet with offloaded checksum is never corrupted. */
   send(bytes: Uint8Array, meta: PacketMeta, now: number): void {
-    const { loss = 0, duplicate = 0, corrupt = 0 } = this.#options;
+    const { loss = 0, duplicate = 0, corrupt = 0, mark = 0 } = this.#options;
     this.sent++;
     if (this.#random() < loss) {
       this.lost++;
       return;
     }
     let octets = bytes;
+    // Without the option the numbers of a seed are what they were before there was one.
+    if (mark > 0 && isEct(bytes) && this.#random() < mark) {
+      this.marked++;
+      octets = withMark(bytes);
+    }
     if (this.#random() < corrupt && (meta.flags ?? 0) === 0) {
       this.corrupted++;
-      octets = bytes.slice();
+      octets = octets.slice();
       octets[Math.floor(this.#random() * octets.length)]! ^= 1 << Math.floor(this.#random() * 8);
     }
     this.#schedule(octets, meta, now);
@@ -110,4 +119,23 @@ export class LossyLink {
     while (index > 0 && this.#inFlight[index - 1]!.at > at) index--;
     this.#inFlight.splice(index, 0, { bytes, meta, at });
   }
+}
+
+/** The ECN field is neither Not-ECT nor CE already. */
+function isEct(packet: Uint8Array): boolean {
+  const field = packet[0]! >> 4 === 4 ? packet[1]! & 3 : (packet[1]! >> 4) & 3;
+  return field === 1 || field === 2;
+}
+
+function withMark(packet: Uint8Array): Uint8Array {
+  const marked = packet.slice();
+  if (packet[0]! >> 4 === 6) {
+    marked[1]! |= 0x30;
+    return marked;
+  }
+  marked[1]! |= 3;
+  marked.fill(0, 10, 12);
+  const sum = checksum(marked.subarray(0, (marked[0]! & 15) * 4));
+  marked.set([sum >> 8, sum & 255], 10);
+  return marked;
 }

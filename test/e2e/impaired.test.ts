@@ -25,6 +25,7 @@ interface Counters {
   readonly lost: number;
   readonly duplicated: number;
   readonly corrupted: number;
+  readonly marked: number;
   readonly reordered: number;
   readonly overflowed: number;
 }
@@ -35,10 +36,6 @@ beforeAll(async () => {
   const middle = world.client;
   ip("-n", world.server, "addr", "add", `${TARGET_IPV4}/32`, "dev", "lo");
   ip("-n", world.server, "addr", "add", `${TARGET_IPV6}/128`, "dev", "lo", "nodad");
-  const set = async (namespace: string, name: string): Promise<void> => {
-    const { status, stderr } = await world.run(namespace, ["sysctl", "-qw", name]);
-    if (status !== 0) throw new Error(`sysctl ${name}: ${stderr}`);
-  };
   await set(middle, "net.ipv4.ip_forward=1");
   await set(middle, "net.ipv6.conf.all.forwarding=1");
   // What the kernel learnt of one row's path would be the start of the next.
@@ -56,8 +53,24 @@ beforeAll(async () => {
 
 afterAll(() => world.close());
 
-/** Both transfers through a link made for them; what the link did. */
-async function transfer(target: string, seed: number, link: LinkOptions): Promise<Counters> {
+async function set(namespace: string, name: string): Promise<void> {
+  const { status, stderr } = await world.run(namespace, ["sysctl", "-qw", name]);
+  if (status !== 0) throw new Error(`sysctl ${name}: ${stderr}`);
+}
+
+/** A counter of the far kernel. */
+async function counted(name: string): Promise<number> {
+  const { stdout } = await world.run(far, ["nstat", "-asz", name]);
+  return Number(stdout.split("\n")[1]?.split(/\s+/)[1]);
+}
+
+/** Both transfers through a link made for them, whose near end has an MTU of its own; what the link did. */
+async function transfer(
+  target: string,
+  seed: number,
+  link: LinkOptions,
+  mtu: number = 1500,
+): Promise<Counters> {
   const ends = [
     { netns: far, name: "bad0", ...FAR },
     { netns: world.client, name: "bad1", ...MIDDLE },
@@ -67,6 +80,7 @@ async function transfer(target: string, seed: number, link: LinkOptions): Promis
   await joined.says("joined");
   ip("-n", far, "route", "add", `${TARGET_IPV4}/32`, "dev", "bad0");
   ip("-n", far, "route", "add", `${TARGET_IPV6}/128`, "dev", "bad0");
+  ip("-n", world.client, "link", "set", "bad1", "mtu", String(mtu));
   const argv = [node, fixture("transfers.js"), target, "8080", String(OCTETS)];
   const { stdout } = await world.run(far, argv, { timeout: 30_000 });
   joined.child.kill("SIGTERM");
@@ -104,3 +118,32 @@ test("1 MB each way over IPv6 is right with 30 to 70 ms of delay, 2 % loss and 1
   expect(lost / sent).toBeGreaterThan(0.005);
   expect(corrupted / sent).toBeGreaterThan(0.003);
 });
+
+test.each([
+  ["IPv4", TARGET_IPV4],
+  ["IPv6", TARGET_IPV6],
+])(
+  "1 MB each way over %s is right for a client that speaks ECN, one packet in twenty marked (RFC 3168 §5)",
+  async (_, target) => {
+    await set(far, "net.ipv4.tcp_ecn=1");
+    const before = [await counted("IpExtInCEPkts"), await counted("Ip6InCEPkts")];
+    const { marked } = await transfer(target, 5, { mark: 0.05, loss: 0.002, delay: 5 });
+    await set(far, "net.ipv4.tcp_ecn=2");
+    const after = [await counted("IpExtInCEPkts"), await counted("Ip6InCEPkts")];
+    // Marks went both ways: those that far saw are on our octets.
+    const seen = after[0]! + after[1]! - before[0]! - before[1]!;
+    expect(seen).toBeGreaterThan(10);
+    expect(marked).toBeGreaterThan(seen);
+  },
+);
+
+test.each([
+  ["IPv4", TARGET_IPV4],
+  ["IPv6", TARGET_IPV6],
+])(
+  "1 MB each way over %s is right where a router's link is narrower than the TUN (RFC 1191, RFC 8201)",
+  async (_, target) => {
+    const { sent } = await transfer(target, 6, { delay: 5 }, 1400);
+    expect(sent).toBeGreaterThan(1400);
+  },
+);

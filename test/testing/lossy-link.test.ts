@@ -64,3 +64,20 @@ test("corruption is noticed by the checksums, and spares packets without one", (
   link.send(packet, { flags: 1 }, 200);
   expect(link.receive(200)?.bytes).toEqual(packet);
 });
+
+test("only packets that are ECT are marked, and stay right (RFC 3168 §5)", () => {
+  for (const source of ["10.0.0.2", "fd00::2"]) {
+    const destination = source === "fd00::2" ? "2001:db8::1" : "192.0.2.1";
+    const link = new LossyLink({ mark: 1 }, seededRandom(1));
+    const ports = { sourcePort: 1, destinationPort: 2, payload: new Uint8Array(4) };
+    const fields = [0, 1, 2, 3];
+    for (const ecn of fields) {
+      link.send(buildUdp({ source, destination, trafficClass: 0xb8 | ecn, ...ports }), {}, ecn);
+    }
+    const arrived = fields.map(() => decodePacket(link.receive(100)!.bytes));
+    expect(arrived.map(({ trafficClass }) => trafficClass & 3)).toEqual([0, 3, 3, 3]);
+    for (const packet of arrived) expect(packet).toMatchObject({ faults: [] });
+    expect(arrived[1]!.trafficClass).toBe(0xbb);
+    expect(link.marked).toBe(2);
+  }
+});
