@@ -116,6 +116,29 @@ test("a mark is echoed by every segment until the client says CWR (RFC 3168 §6.
   expect(driver.stack.stats.tcpCongestionMarks).toBe(1);
 });
 
+test("the first mark is echoed at once, not by a delayed acknowledgement (RFC 3168 §6.1.3)", () => {
+  let script = "";
+  for (let seq = 1; seq < 1600; seq += 100) {
+    script += `
+      +0   < [ect0] P. ${seq}:${seq + 100}(100) ack 1 win 512
+      +0   * data 100
+      +0   > . 1 ack ${seq + 100}
+    `;
+  }
+  drill(
+    ECN,
+    script,
+    `
+    +0       < [ect0] P. 1601:1701(100) ack 1 win 512
+    +0       * data 100
+    +.02~.04 > . 1 ack 1701
+    +.1      < [ce] P. 1701:1801(100) ack 1 win 512
+    +0       * data 100
+    +0       > E. 1 ack 1801
+    `,
+  );
+});
+
 test("CWR without octets ends no echo: it may be of another connection (RFC 3168 §6.1.3)", () => {
   drill(
     ECN,
