@@ -196,7 +196,8 @@ test("at the bound of the queue messages are dropped and counted", () => {
     expect(bench.icmp.refuse("reset", OTHER, CLIENT, quote, 0, quote.length)).toBe(true);
   }
   expect(bench.icmp.refuse("reset", OTHER, CLIENT, quote, 0, quote.length)).toBe(false);
-  expect(bench.stats.icmpQueueFull).toBe(1);
+  expect(bench.icmp.protocolUnreachable(bench.parse(quote))).toBe(false);
+  expect(bench.stats.icmpQueueFull).toBe(2);
   expect(bench.sent()).toHaveLength(MAX_ICMP_QUEUE);
   expect(bench.icmp.refuse("reset", OTHER, CLIENT, quote, 0, quote.length)).toBe(true);
 });
@@ -221,6 +222,11 @@ test("a full sink is gone on with, in the middle of a fragmented reply too", () 
   expect(bench.icmp.flush(bench.sink)).toBe(true);
   expect(bench.sink.take()).toHaveLength(2);
   expect(bench.icmp.isDirty).toBe(false);
+  bench.sink.room = 0;
+  bench.input(icmpPacket(CLIENT, OWN, 8, 0, 3, counting(8)));
+  expect(bench.icmp.flush(bench.sink)).toBe(false);
+  bench.sink.room = 1;
+  expect(bench.sent()).toEqual(["icmp echo-reply 198.18.0.1 > 10.0.0.1 (8)"]);
 });
 
 test("an ICMP header that is cut is dropped and counted; so is a message no page is left for", () => {

@@ -62,6 +62,7 @@ test("any length that a header can be cut to is refused", () => {
       expect(parseIp(packet, 0, end, header)).toBe(IpDrop.TRUNCATED);
     }
   }
+  expect(parseIp(new Uint8Array(1), 0, 0, header)).toBe(IpDrop.TRUNCATED);
 });
 
 test("a wrong version, header length or header checksum is refused by its reason (RFC 1122 §3.2.1.1, §3.2.1.2)", () => {
