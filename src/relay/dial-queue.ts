@@ -3,12 +3,17 @@
  *
  * Servers queue bursts badly (Dante negotiates with 96 clients per process), and every dial is a descriptor. The
  * queue is bounded by its callers: pending opens and UDP flows have bounds of their own.
+ *
+ * When as many wait as may dial, something floods us with opens that hang, and whoever comes now would wait for
+ * minutes. Then the newcomer gets the place of the dial that has taken longest, which waits again.
  */
 
 /** Something that dials when its turn comes. */
 export interface Dial {
   /** Called at once or later, at most once per `request`; never after `release`. */
   startDial(): void;
+  /** Gives the handshake up; another `startDial` may follow. Without it the dial keeps its place. */
+  stopDial?(): void;
 }
 
 /** Handshakes at a time by default. */
@@ -35,8 +40,10 @@ export class DialQueue {
   /** Starts `dial` now or when a place is free. */
   request(dial: Dial): void {
     if (this.#active.size >= this.#limit) {
-      this.#waiting.add(dial);
-      return;
+      if (this.#waiting.size < this.#limit || !this.#interrupt()) {
+        this.#waiting.add(dial);
+        return;
+      }
     }
     this.#active.add(dial);
     dial.startDial();
@@ -51,6 +58,18 @@ export class DialQueue {
       this.#active.add(next);
       next.startDial();
     }
+  }
+
+  /** Takes a place from the dial that has taken longest. False: nobody gives one up. */
+  #interrupt(): boolean {
+    for (const dial of this.#active) {
+      if (dial.stopDial === undefined) continue;
+      this.#active.delete(dial);
+      this.#waiting.add(dial);
+      dial.stopDial();
+      return true;
+    }
+    return false;
   }
 
   /** Forgets everybody. */

@@ -105,6 +105,12 @@ export class TcpRelay implements TcpHandler, Dial {
     else this.#layered = stream;
   }
 
+  stopDial(): void {
+    this.#closeStream();
+    this.#direct = null;
+    this.#layered = null;
+  }
+
   // ---- from the stack ---------------------------------------------------------------------------
 
   onReadable(): void {

@@ -56,6 +56,8 @@ export interface StackOptions {
   readonly maxUdpFlows?: number;
   readonly maxPending?: number;
   readonly maxPendingPerSource?: number;
+  /** SYN-ACKs that no client has acknowledged. */
+  readonly maxHalfOpen?: number;
   readonly maxTimeWait?: number;
   readonly maxFragmentOctets?: number;
 }

@@ -106,6 +106,8 @@ export class StackStats {
   tcpDuplicateSyns = 0;
   tcpForgotten = 0;
   tcpPendingEvicted = 0;
+  /** Unanswered SYN-ACKs that gave way to another open. */
+  tcpHalfOpenEvicted = 0;
   /** Opens ended by an ICMP error. */
   tcpCancelled = 0;
   tcpTableFull = 0;

@@ -52,3 +52,33 @@ test("releasing twice frees one place", () => {
   expect(started).toEqual([0, 1]);
   expect(queue.waiting).toBe(1);
 });
+
+test("when as many wait as may dial, a newcomer takes the place of the dial that has taken longest", () => {
+  const queue = new DialQueue(2);
+  const { started, all } = dials(7);
+  const stopped: number[] = [];
+  // The first keeps its place, whatever comes.
+  for (const [id, dial] of all.entries()) {
+    if (id > 0) Object.assign(dial, { stopDial: () => stopped.push(id) });
+  }
+  for (const dial of all.slice(0, 4)) queue.request(dial);
+  expect(started).toEqual([0, 1]);
+  queue.request(all[4]!);
+  expect([started, stopped]).toEqual([[0, 1, 4], [1]]);
+  queue.request(all[5]!);
+  expect([started, stopped]).toEqual([
+    [0, 1, 4, 5],
+    [1, 4],
+  ]);
+  expect([queue.active, queue.waiting]).toEqual([2, 4]);
+  // Those that were stopped wait behind the others.
+  for (let n = 0; n < 4; n++) queue.release(all[started.at(-1)!]!);
+  expect(started).toEqual([0, 1, 4, 5, 2, 3, 1, 4]);
+});
+
+test("a dial that keeps its place lets a newcomer wait", () => {
+  const queue = new DialQueue(1);
+  const { started, all } = dials(3);
+  for (const dial of all) queue.request(dial);
+  expect(started).toEqual([0]);
+});

@@ -231,6 +231,7 @@ export class Connection implements TcpConnection, TimerHandler {
     if (this.state !== State.PENDING || this.rstDue || this.isForgotten) return;
     this.context.pending.leave(this);
     this.enter(Event.ACCEPT);
+    this.context.halfOpen.push(this);
     this.synAckDue = true;
     this.markDirty();
   }
@@ -310,9 +311,9 @@ export class Connection implements TcpConnection, TimerHandler {
   #reset(): void {
     this.handler = null;
     this.rstDue = true;
-    this.context.release(this);
     // No longer a candidate for eviction: its client would hear nothing.
     this.context.pending.leave(this);
+    this.context.release(this);
     this.markDirty();
   }
 

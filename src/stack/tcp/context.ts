@@ -48,6 +48,9 @@ export class TcpContext {
   /** Oldest first. */
   readonly timeWait: ConnectionList = new ConnectionList();
   readonly maxTimeWait: number;
+  /** Accepted, and the client has not acknowledged the SYN-ACK yet. Oldest first. */
+  readonly halfOpen: ConnectionList = new ConnectionList();
+  readonly maxHalfOpen: number;
   /** Waiting for pages to be freed. */
   readonly starved: ConnectionList = new ConnectionList();
   /** Delivers events that no batch will. */
@@ -95,6 +98,7 @@ export class TcpContext {
     this.table = new FlowTable(options.secret, options.maxTcpFlows ?? DEFAULT_MAX_FLOWS);
     this.maxTimeWait = options.maxTimeWait ?? DEFAULT_MAX_TIME_WAIT;
     this.challenges = new ChallengeLimit(options.secret);
+    this.maxHalfOpen = options.maxHalfOpen ?? DEFAULT_MAX_HALF_OPEN;
     this.resets = new ResetQueue(memory.bytes, stats);
     this.pending = new PendingOpens(this, icmp, options);
     this.#pagesStart = memory.pagesStart;
@@ -170,9 +174,10 @@ export class TcpContext {
     this.timers.set(this.#starvedTimer, this.timers.now() + STARVED_RETRY);
   }
 
-  /** Frees the connection's buffers and stops its timers. */
+  /** Frees the connection's buffers, stops its timers and takes it out of the list it waits in. */
   release(connection: Connection): void {
     const { timers } = this;
+    connection.list?.remove(connection);
     timers.clear(connection.retransmitTimer);
     timers.clear(connection.delayedAckTimer);
     timers.clear(connection.lifeTimer);
@@ -253,6 +258,8 @@ export class TcpContext {
 /** Flows of one worker; a flow without octets costs some 1.5 KB. */
 const DEFAULT_MAX_FLOWS = 131_072;
 const DEFAULT_MAX_TIME_WAIT = 16_384;
+/** A client behind a TUN answers within microseconds, and each of these holds a descriptor. */
+const DEFAULT_MAX_HALF_OPEN = 1024;
 /** How often connections without pages look again when no packet brings news. */
 const STARVED_RETRY = 20;
 /** Five words each: 20 MB, reached only by a client that punches a million holes. */

@@ -235,6 +235,12 @@ export class TcpFlows implements TimerHandler {
       this.#stats.tcpPendingEvicted++;
       close(victim, "evicted");
     }
+    // A flood that the proxy says yes to. Here, as `accept` may tell nobody: pending ones may come on top.
+    const { halfOpen } = context;
+    if (halfOpen.head !== null && halfOpen.size >= context.maxHalfOpen) {
+      this.#stats.tcpHalfOpenEvicted++;
+      close(halfOpen.head, "evicted");
+    }
     let index = table.insert(ip.src, ip.dst);
     if (index < 0 && context.timeWait.head !== null) {
       this.#stats.tcpTimeWaitEvicted++;

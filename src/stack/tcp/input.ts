@@ -140,6 +140,7 @@ function establish(c: Connection, s: TcpSegment): boolean {
     return false;
   }
   c.enter(Event.ACK_OF_SYN);
+  c.list?.remove(c);
   c.congestion = new Cubic(c.sndMss);
   measure(c, s);
   c.sndUna = s.ack;

@@ -2,7 +2,8 @@
  * SYNs that the relay has not answered: bounded in all and per source, with what a refusal has to quote.
  *
  * When there are too many, the oldest of the source that has most gives way, so that a flood from one address
- * does not shut out another. A forgotten open stays as a tombstone that absorbs its SYN's duplicates.
+ * does not shut out another; sources are kept by weight, so that finding it costs the same however many there are.
+ * A forgotten open stays as a tombstone that absorbs its SYN's duplicates.
  */
 
 import type { Icmp } from "../icmp.ts";
@@ -22,7 +23,11 @@ export class PendingOpens {
   readonly #bound: number;
   readonly #boundPerSource: number;
   /** By the keyed hash of the address: 32 bits that nobody can make collide. */
-  readonly #sources: Map<number, ConnectionList> = new Map();
+  readonly #sources: Map<number, Source> = new Map();
+  /** [n]: the sources with n opens, in the order in which they came to have so many. */
+  readonly #byWeight: SourceList[] = [];
+  /** The most opens of one source. */
+  #heaviest = 0;
   /** The SYNs, as far as an ICMP error quotes them. */
   readonly #quotes: Uint8Array;
   readonly #quoteLengths: Uint8Array;
@@ -39,28 +44,26 @@ export class PendingOpens {
     this.#freeSlots = new Int32Array(this.#bound);
     this.#freeCount = this.#bound;
     for (let i = 0; i < this.#bound; i++) this.#freeSlots[i] = this.#bound - 1 - i;
+    for (let i = 0; i <= this.#boundPerSource; i++) this.#byWeight.push(new SourceList());
   }
 
   /** Who has to give way before an open of `source` can enter; null: nobody. */
   victim(source: number): Connection | null {
     const own = this.#sources.get(source);
-    if (own !== undefined && own.size >= this.#boundPerSource) return own.head;
+    if (own !== undefined && own.opens.size >= this.#boundPerSource) return own.opens.head;
     if (this.size < this.#bound) return null;
-    let heaviest: ConnectionList | null = null;
-    for (const list of this.#sources.values()) {
-      if (heaviest === null || list.size > heaviest.size) heaviest = list;
-    }
-    return heaviest === null ? null : heaviest.head;
+    return this.#byWeight[this.#heaviest].head?.opens.head ?? null;
   }
 
   /** Enters an open; there is room (see {@link victim}). `ip` describes its SYN. */
   enter(connection: Connection, source: number, ip: IpHeader): void {
-    let list = this.#sources.get(source);
-    if (list === undefined) {
-      list = new ConnectionList();
-      this.#sources.set(source, list);
+    let entry = this.#sources.get(source);
+    if (entry === undefined) {
+      entry = new Source();
+      this.#sources.set(source, entry);
     }
-    list.push(connection);
+    entry.opens.push(connection);
+    this.#weigh(entry, entry.opens.size - 1);
     this.size++;
     const slot = this.#freeSlots[--this.#freeCount];
     connection.pendingSlot = slot;
@@ -72,9 +75,10 @@ export class PendingOpens {
   /** Takes a connection out that is answered, gone or forgotten. Idempotent. */
   leave(connection: Connection): void {
     if (connection.pendingSlot < 0) return;
-    const list = connection.list as ConnectionList;
-    list.remove(connection);
-    if (list.size === 0) this.#sources.delete(connection.pendingSource);
+    const entry = this.#sources.get(connection.pendingSource) as Source;
+    entry.opens.remove(connection);
+    this.#weigh(entry, entry.opens.size + 1);
+    if (entry.opens.size === 0) this.#sources.delete(connection.pendingSource);
     this.#freeSlots[this.#freeCount++] = connection.pendingSlot;
     connection.pendingSlot = -1;
     this.size--;
@@ -107,6 +111,43 @@ export class PendingOpens {
     const start = slot * QUOTE;
     const end = start + this.#quoteLengths[slot];
     this.#icmp.refuse(reason, connection.target, connection.client, this.#quotes, start, end);
+  }
+
+  /** A source that had `before` opens has one more or one less. */
+  #weigh(source: Source, before: number): void {
+    const now = source.opens.size;
+    if (before > 0) this.#byWeight[before].remove(source);
+    if (now > 0) this.#byWeight[now].push(source);
+    if (now > this.#heaviest || this.#byWeight[this.#heaviest].head === null) this.#heaviest = now;
+  }
+}
+
+/** The opens of one address, oldest first. */
+class Source {
+  readonly opens: ConnectionList = new ConnectionList();
+  next: Source | null = null;
+  previous: Source | null = null;
+}
+
+/** A doubly linked list through sources; a source is in one at most. */
+class SourceList {
+  head: Source | null = null;
+  #tail: Source | null = null;
+
+  push(source: Source): void {
+    source.previous = this.#tail;
+    source.next = null;
+    if (this.#tail === null) this.head = source;
+    else this.#tail.next = source;
+    this.#tail = source;
+  }
+
+  remove(source: Source): void {
+    const { next, previous } = source;
+    if (previous === null) this.head = next;
+    else previous.next = next;
+    if (next === null) this.#tail = previous;
+    else next.previous = previous;
   }
 }
 

@@ -71,6 +71,38 @@ describe("opens that wait for an answer are bounded", () => {
     driver.drain();
   });
 
+  test("an open that is granted and aborted before its client answers still gets its RST", () => {
+    const driver = new RecordingDriver({ stack: { maxHalfOpen: 1 } });
+    const [first] = flood(driver, "10.0.0.2", 1);
+    const { connection } = driver.opened[0]!.flow;
+    connection.accept();
+    driver.turn();
+    driver.take();
+    connection.abort();
+    driver.device.queue(new RawClient(driver, { port: 9 }).syn());
+    driver.turn();
+    const [reset] = driver.takeTcp();
+    expect([reset!.destinationPort, reset!.flags & TcpFlag.RST]).toEqual([
+      first!.port,
+      TcpFlag.RST,
+    ]);
+  });
+
+  test("1,024 unanswered SYN-ACKs: the oldest gives way to another open", () => {
+    const driver = new RecordingDriver();
+    for (let n = 0; n < 1030; n++) {
+      flood(driver, `10.9.${n >> 8}.${n & 255}`, 1);
+      driver.opened.at(-1)!.flow.connection.accept();
+      driver.turn();
+      driver.take();
+    }
+    expect(evicted(driver)).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(driver.stack.stats.tcpHalfOpenEvicted).toBe(6);
+    expect(driver.stack.stats.tcpFlows).toBe(1024);
+    driver.drain();
+    expect(driver.stack.stats.tcpFlows).toBe(0);
+  });
+
   test("20,000 SYNs from random sources: an honest client opens, and nothing remains", () => {
     const driver = new RecordingDriver();
     for (let n = 0; n < 20_000; n++) {
