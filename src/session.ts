@@ -49,6 +49,8 @@ export interface SessionOptions {
   readonly fwmark: number;
   /** SO_BINDTODEVICE of the same sockets, "" for none. */
   readonly interface: string;
+  readonly tcpIdle: number;
+  readonly tcpHalfClosed: number;
   readonly udpTimeout: number;
   readonly icmp: "own" | "reply" | "off";
   readonly dns: "auto" | "tcp" | "udp" | "off";
@@ -181,6 +183,8 @@ export class Session {
         secret: crypto.getRandomValues(new Uint32Array(4)),
         ownAddresses: OWN.map(endpointOf),
         icmp: options.icmp,
+        tcpIdle: options.tcpIdle,
+        tcpHalfClosed: options.tcpHalfClosed,
         udpTimeout: options.udpTimeout,
       },
       onDeviceError,

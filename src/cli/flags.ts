@@ -6,6 +6,7 @@ import { type Command, Option } from "commander";
 import { TunnelError } from "../errors.ts";
 import type { Log, LogLevel } from "../log.ts";
 import { Session } from "../session.ts";
+import { HALF_CLOSED, IDLE } from "../stack/tcp/lifetimes.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import {
   parseChoice,
@@ -31,6 +32,8 @@ export interface TunnelFlags {
   readonly dns: DnsMode;
   readonly dnsServer?: Endpoint;
   readonly hostLoopback: boolean;
+  readonly tcpIdle: number;
+  readonly tcpHalfClosed: number;
   readonly udpTimeout: number;
   readonly icmp: IcmpMode;
   readonly logLevel: LogLevel;
@@ -43,7 +46,7 @@ export function addTunnelFlags(command: Command): Command {
   return command
     .option(
       "-p, --proxy <url>",
-      "[socks5://][user:pass@]host[:1080] (default: $ALL_PROXY)",
+      "[socks5://][user:pass@]host[:1080] (or: $ALL_PROXY)",
       value("-p", String),
     )
     .option(
@@ -63,6 +66,18 @@ export function addTunnelFlags(command: Command): Command {
       value("--dns-server", (text) => parseEndpoint(text, 53, 1)),
     )
     .option("--host-loopback", "198.18.0.2 reaches 127.0.0.1 of this host", false)
+    .option(
+      "--tcp-idle <time>",
+      "silence that ends a TCP flow: 90s, 5m (default: 2h4m)",
+      value("--tcp-idle", parseDuration),
+      IDLE,
+    )
+    .option(
+      "--tcp-half-closed <t>",
+      "the same once one side has finished (default: 10m)",
+      value("--tcp-half-closed", parseDuration),
+      HALF_CLOSED,
+    )
     .option(
       "--udp-timeout <time>",
       "idle life of a UDP flow: 90s, 5m, 2h (default: 5m)",
@@ -132,6 +147,8 @@ export async function openSession(flags: TunnelFlags, log: Log, native: boolean)
       native,
       fwmark: flags.fwmark,
       interface: flags.interface ?? "",
+      tcpIdle: flags.tcpIdle,
+      tcpHalfClosed: flags.tcpHalfClosed,
       udpTimeout: flags.udpTimeout,
       icmp: flags.icmp,
       dns: flags.dns,

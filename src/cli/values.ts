@@ -6,18 +6,24 @@ import { TunnelError } from "../errors.ts";
 import { LOG_LEVELS, type LogLevel } from "../log.ts";
 import { Endpoint, parseAddress } from "../stack/wire/address.ts";
 
-/** Seconds, or a number with a unit: 90s, 5m, 2h, 500ms. Returns milliseconds. */
+/** Seconds, or numbers with a unit: 90s, 5m, 2h, 2h4m, 500ms. Returns milliseconds. */
 export function parseDuration(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text);
-  if (match === null) throw usage(`"${text}" is not a duration`, "write seconds, or 90s, 5m, 2h");
-  const unit = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[match[2] ?? "s"] as number;
-  const milliseconds = Math.round(Number(match[1]) * unit);
+  const written = /^\d+(\.\d+)?$/.test(text) ? `${text}s` : text;
+  if (!/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(written)) {
+    throw usage(`"${text}" is not a duration`, "write seconds, or 90s, 5m, 2h");
+  }
+  let sum = 0;
+  for (const [, number, unit] of written.matchAll(/([\d.]+)(ms|s|m|h)/g)) {
+    sum += Number(number) * (UNITS[unit as string] as number);
+  }
+  const milliseconds = Math.round(sum);
   if (milliseconds < 1 || milliseconds > MAX_DURATION) {
     throw usage(`"${text}" is out of range`, "write more than 0 and at most 24h");
   }
   return milliseconds;
 }
 
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 const MAX_DURATION = 24 * 3_600_000;
 
 /** An integer of [low, high]; hexadecimal with 0x. */

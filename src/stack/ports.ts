@@ -51,6 +51,9 @@ export interface StackOptions {
   readonly icmp: "own" | "reply" | "off";
   /** Idle life of a UDP flow, ms (RFC 4787 REQ-5: at least 2 minutes, 5 by default). */
   readonly udpTimeout: number;
+  /** Silence of the client after which an established flow, and one that is half closed, ends; ms, at most a day. */
+  readonly tcpIdle?: number;
+  readonly tcpHalfClosed?: number;
   /** Bounds. Defaults in stack.ts. */
   readonly maxTcpFlows?: number;
   readonly maxUdpFlows?: number;

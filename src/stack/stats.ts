@@ -113,6 +113,8 @@ export class StackStats {
   tcpTableFull = 0;
   tcpTimeWaitEvicted = 0;
   tcpTimedOut = 0;
+  /** Ended because the client was silent for too long (lifetimes.ts). */
+  tcpIdle = 0;
   tcpResetsIn = 0;
   tcpResetsOut = 0;
   /** Resets that found their queue full. */

@@ -19,11 +19,15 @@ describe("durations", () => {
     ["2h", 7_200_000],
     ["250ms", 250],
     ["1.5m", 90_000],
+    ["2h4m", 7_440_000],
   ])("%s is %d ms", (text, milliseconds) => expect(parseDuration(text)).toBe(milliseconds));
 
-  test.each(["", "0", "-1", "5d", "m", "25h", "1e9", "NaN"])("%j is refused", (text) => {
-    expect(() => parseDuration(text)).toThrow(USAGE);
-  });
+  test.each(["", "0", "-1", "5d", "m", "4m2", "25h", "23h61m", "1e9", "NaN"])(
+    "%j is refused",
+    (text) => {
+      expect(() => parseDuration(text)).toThrow(USAGE);
+    },
+  );
 });
 
 describe("endpoints", () => {

@@ -374,3 +374,15 @@ test("closing the relay starts none of the dials that wait", () => {
   expect(world.upstream.streams.length).toBe(256);
   expect(world.relay.stats.tcpFlows).toBe(0);
 });
+
+test.each(["direct", "layered"] as const)(
+  "a flow that idles out is reset on both sides: %s (RFC 5382 REQ-5)",
+  (shape) => {
+    const { world, client } = opened(shape);
+    world.advance(7_439_000);
+    expect([client.state, world.upstream.stream.state]).toEqual(["open", "open"]);
+    world.advance(2000);
+    expect([client.state, world.upstream.stream.state]).toEqual(["reset", "reset"]);
+    expect(world.relay.stats.tcpFlows).toBe(0);
+  },
+);

@@ -7,6 +7,7 @@
 
 import type { CloseReason } from "../ports.ts";
 import type { Connection } from "./connection.ts";
+import { TIME_WAIT } from "./lifetimes.ts";
 import { State } from "./state.ts";
 
 /** Ends a connection at once, dropping what it holds, and tells its handler. */
@@ -78,8 +79,3 @@ export function tellClosed(c: Connection): void {
   if (c.index < 0) c.context.release(c);
   handler?.onClosed(ending);
 }
-
-/**
- * 2 MSL. RFC 9293 §3.4.2 says four minutes; behind a TUN nothing wanders for long, and ports are few.
- */
-export const TIME_WAIT = 10_000;

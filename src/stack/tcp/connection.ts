@@ -13,6 +13,7 @@ import { Protocol } from "../wire/ip.ts";
 import type { CongestionControl } from "./congestion.ts";
 import type { ConnectionList } from "./connection-list.ts";
 import type { TcpContext } from "./context.ts";
+import { DRAIN, watch } from "./lifetimes.ts";
 import { NONE } from "./ranges.ts";
 import * as receiveBuffer from "./receive-buffer.ts";
 import { Recovery } from "./recovery.ts";
@@ -181,6 +182,8 @@ export class Connection implements TcpConnection, TimerHandler {
   pendingSlot = -1;
   pendingSource = 0;
   openedAt = 0;
+  /** When a segment came last, ms as int32. */
+  heardAt = 0;
 
   // Intrusive lists
   isDirty = false;
@@ -193,7 +196,7 @@ export class Connection implements TcpConnection, TimerHandler {
 
   readonly retransmitTimer: Timer;
   readonly delayedAckTimer: Timer;
-  /** Tombstone, draining, 2 MSL. */
+  /** Tombstone, silence, draining, 2 MSL. */
   readonly lifeTimer: Timer;
 
   constructor(context: TcpContext, client: Endpoint, target: Endpoint) {
@@ -217,6 +220,7 @@ export class Connection implements TcpConnection, TimerHandler {
     const next = transition(this.state, event);
     if (next < 0) throw new Error(`event ${event} in state ${this.state}`);
     this.state = next as State;
+    watch(this);
   }
 
   onTimer(timer: Timer): void {
@@ -294,7 +298,7 @@ export class Connection implements TcpConnection, TimerHandler {
     this.isDraining = true;
     this.wantsWritable = false;
     receiveBuffer.clear(this);
-    this.context.timers.set(this.lifeTimer, this.context.timers.now() + DRAIN_LIMIT);
+    this.context.timers.set(this.lifeTimer, this.context.timers.now() + DRAIN);
     // Nothing may be left to be acknowledged, and then no packet would come to notice it.
     this.context.touchSoon(this);
   }
@@ -347,5 +351,3 @@ export class Connection implements TcpConnection, TimerHandler {
 export const INITIAL_RECEIVE_LIMIT = 65535;
 /** The first segments of a flow are acknowledged at once: a sender in slow start waits for each ACK. */
 const QUICK_ACKS = 16;
-/** What is not acknowledged 10 s after the upstream broke never will be. */
-const DRAIN_LIMIT = 10_000;

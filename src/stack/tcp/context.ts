@@ -16,6 +16,7 @@ import { ACK, FIN, RST, SYN, type TcpSegment } from "../wire/tcp.ts";
 import { ChallengeLimit } from "./challenge.ts";
 import type { Connection } from "./connection.ts";
 import { ConnectionList } from "./connection-list.ts";
+import { Lifetimes } from "./lifetimes.ts";
 import { PendingOpens } from "./pending.ts";
 import { NONE, Ranges } from "./ranges.ts";
 import * as reassembly from "./reassembly.ts";
@@ -45,6 +46,7 @@ export class TcpContext {
   readonly pending: PendingOpens;
   readonly resets: ResetQueue;
   readonly challenges: ChallengeLimit;
+  readonly lifetimes: Lifetimes;
   /** Oldest first. */
   readonly timeWait: ConnectionList = new ConnectionList();
   readonly maxTimeWait: number;
@@ -100,6 +102,7 @@ export class TcpContext {
     this.challenges = new ChallengeLimit(options.secret);
     this.maxHalfOpen = options.maxHalfOpen ?? DEFAULT_MAX_HALF_OPEN;
     this.resets = new ResetQueue(memory.bytes, stats);
+    this.lifetimes = new Lifetimes(options);
     this.pending = new PendingOpens(this, icmp, options);
     this.#pagesStart = memory.pagesStart;
     this.#holders = new Uint16Array((memory.pagesEnd - memory.pagesStart) >> 12);

@@ -26,6 +26,7 @@ import { armRetransmission } from "./timers.ts";
 export function segmentArrives(c: Connection, s: TcpSegment): void {
   const { context } = c;
   if (c.rstDue) return;
+  c.heardAt = context.timers.now() | 0;
   context.touch(c);
   const length = s.payloadEnd - s.payloadStart;
   if (!checkTimestamps(c, s) || !checkSequence(c, s, length)) return;

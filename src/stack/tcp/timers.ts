@@ -5,13 +5,15 @@
  * other (RFC 6298, RFC 9293 §3.8.6.1). All are re-armed lazily by the wheel.
  */
 
+import type { CloseReason } from "../ports.ts";
 import { close, endTimeWait } from "./closing.ts";
 import type { Connection } from "./connection.ts";
+import { isOver } from "./lifetimes.ts";
 import * as recovery from "./recovery.ts";
 import { MAX_RTO } from "./rtt.ts";
 import { State } from "./state.ts";
 
-/** Kinds of a connection's timers. LIFE ends tombstones, draining and TIME-WAIT. */
+/** Kinds of a connection's timers. LIFE ends tombstones, silence, draining and TIME-WAIT (lifetimes.ts). */
 export const TimerKind = { RETRANSMIT: 0, DELAYED_ACK: 1, LIFE: 2 } as const;
 
 /** Called by the wheel. */
@@ -81,18 +83,26 @@ function expireLife(c: Connection): void {
     c.context.remove(c);
   } else if (c.isDraining) {
     drained(c);
+  } else if (isOver(c)) {
+    c.context.stats.tcpIdle++;
+    giveUp(c, "timeout");
   }
 }
 
-/** The end of resetWhenDrained: onClosed, and an RST at the next flush. */
+/** The end of resetWhenDrained. */
 export function drained(c: Connection): void {
-  const { handler } = c;
   c.isDraining = false;
+  giveUp(c, "reset");
+}
+
+/** onClosed, and an RST at the next flush. */
+function giveUp(c: Connection, reason: CloseReason): void {
+  const { handler } = c;
   c.handler = null;
   c.rstDue = true;
   c.context.release(c);
   c.markDirty();
-  handler?.onClosed("reset");
+  handler?.onClosed(reason);
 }
 
 /** RFC 9293 §3.8.6.3 allows 500 ms. */

@@ -68,7 +68,9 @@ describe("opens that wait for an answer are bounded", () => {
     const handler = honest.open();
     honest.send(100);
     expect(handler.flow.consumed).toBe(100);
-    driver.drain();
+    // The flow that opened stays until it has been idle for 2 h 4 min.
+    driver.drain(7_500_000);
+    expect(handler.closed).toBe("timeout");
   });
 
   test("an open that is granted and aborted before its client answers still gets its RST", () => {
