@@ -54,6 +54,8 @@ export interface StackOptions {
   /** Silence of the client after which an established flow, and one that is half closed, ends; ms, at most a day. */
   readonly tcpIdle?: number;
   readonly tcpHalfClosed?: number;
+  /** Octets of pages that all flows together may hold, 256 MiB by default; the page region bounds it too. */
+  readonly memoryBudget?: number;
   /** Bounds. Defaults in stack.ts. */
   readonly maxTcpFlows?: number;
   readonly maxUdpFlows?: number;

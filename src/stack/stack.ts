@@ -14,6 +14,7 @@ import { Icmp } from "./icmp.ts";
 import { PagePool } from "./page-pool.ts";
 import type { PacketSink, StackListener, StackMemory, StackOptions } from "./ports.ts";
 import { StackStats } from "./stats.ts";
+import { DEFAULT_BUDGET } from "./tcp/budget.ts";
 import { TcpFlows } from "./tcp/flows.ts";
 import type { Timers } from "./timer-wheel.ts";
 import { UdpFlows } from "./udp.ts";
@@ -21,7 +22,7 @@ import { IpDrop, IpHeader, Protocol, parseIp } from "./wire/ip.ts";
 
 export class Stack {
   readonly stats: StackStats = new StackStats();
-  /** Pages of this stack's memory. */
+  /** Pages of this stack's memory, `limit` of them: the budget (tcp/budget.ts). */
   readonly pages: PagePool;
   readonly #bytes: Uint8Array;
   readonly #ip: IpHeader = new IpHeader();
@@ -37,7 +38,7 @@ export class Stack {
     const { stats } = this;
     this.#bytes = memory.bytes;
     this.#servesV6 = options.mtu >= MIN_MTU_V6;
-    this.pages = new PagePool(memory, timers);
+    this.pages = new PagePool(memory, timers, options.memoryBudget ?? DEFAULT_BUDGET);
     this.#icmp = new Icmp(options, memory, this.pages, timers, listener, stats);
     this.#fragments = new Reassembler(
       memory,

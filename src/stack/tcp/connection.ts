@@ -10,6 +10,7 @@ import { Timer, type TimerHandler } from "../timer-wheel.ts";
 import type { Endpoint } from "../wire/address.ts";
 import { pseudoHeaderSum } from "../wire/checksum.ts";
 import { Protocol } from "../wire/ip.ts";
+import { firstWindow } from "./budget.ts";
 import type { CongestionControl } from "./congestion.ts";
 import type { ConnectionList } from "./connection-list.ts";
 import type { TcpContext } from "./context.ts";
@@ -60,8 +61,8 @@ export class Connection implements TcpConnection, TimerHandler {
   rcvAcked = 0;
   /** Shift of the windows we send. */
   rcvScale = 0;
-  /** Octets that may wait for the relay: what windows are made of. Grows with the flow. */
-  rcvLimit: number;
+  /** Octets that may wait for the relay: what windows are made of. Chosen by `accept`, grows with the flow. */
+  rcvLimit = 0;
   /** The largest segment seen: what "full-sized" means for the ACK policy (RFC 5681 §4.2). */
   rcvMss = 536;
 
@@ -204,7 +205,6 @@ export class Connection implements TcpConnection, TimerHandler {
     this.client = client.clone();
     this.target = target.clone();
     this.pseudoSum = pseudoHeaderSum(client, target, Protocol.TCP, 0);
-    this.rcvLimit = INITIAL_RECEIVE_LIMIT;
     this.retransmitTimer = new Timer(this, TimerKind.RETRANSMIT);
     this.delayedAckTimer = new Timer(this, TimerKind.DELAYED_ACK);
     this.lifeTimer = new Timer(this, TimerKind.LIFE);
@@ -236,6 +236,7 @@ export class Connection implements TcpConnection, TimerHandler {
     this.context.pending.leave(this);
     this.enter(Event.ACCEPT);
     this.context.halfOpen.push(this);
+    this.rcvLimit = firstWindow(this);
     this.synAckDue = true;
     this.markDirty();
   }
@@ -347,7 +348,5 @@ export class Connection implements TcpConnection, TimerHandler {
   }
 }
 
-/** The window of a SYN-ACK is not scaled (RFC 7323 §2.2). */
-export const INITIAL_RECEIVE_LIMIT = 65535;
 /** The first segments of a flow are acknowledged at once: a sender in slow start waits for each ACK. */
 const QUICK_ACKS = 16;

@@ -6,6 +6,7 @@
  * no page, RCV.NXT goes back: the octets were never acknowledged, and the client sends them again.
  */
 
+import { mayGrow } from "./budget.ts";
 import type { Connection } from "./connection.ts";
 import { IN_BATCH, NONE } from "./ranges.ts";
 import * as reassembly from "./reassembly.ts";
@@ -94,12 +95,12 @@ function opensWindow(c: Connection): boolean {
   return offered < c.rcvMss && growth >= Math.min(c.rcvLimit >> 1, c.rcvMss);
 }
 
-/** A relay that keeps up earns a larger window: doubled for every half of it that is consumed. */
+/** A relay that keeps up earns a larger window: doubled for every half of it that is consumed, if memory allows. */
 function grow(c: Connection, octets: number): void {
   c.consumedSinceGrowth += octets;
   if (c.consumedSinceGrowth < c.rcvLimit >> 1 || c.rcvScale === 0) return;
   c.consumedSinceGrowth = 0;
-  if (c.rcvLimit < MAX_RECEIVE_LIMIT && c.readableOctets < c.rcvLimit >> 2) {
+  if (c.rcvLimit < MAX_RECEIVE_LIMIT && c.readableOctets < c.rcvLimit >> 2 && mayGrow(c.context)) {
     c.rcvLimit = Math.min(c.rcvLimit << 1, MAX_RECEIVE_LIMIT);
   }
 }

@@ -9,6 +9,7 @@
 import { BIG_PAGE, SMALL_PAGE } from "../page-pool.ts";
 import { MAX_SLICES, type PacketSink } from "../ports.ts";
 import { addSums, sumOctets, swapSum } from "../wire/checksum.ts";
+import { mayGrow, sendShare } from "./budget.ts";
 import type { Connection } from "./connection.ts";
 import { NONE } from "./ranges.ts";
 
@@ -120,7 +121,7 @@ export function write(c: Connection, bytes: Uint8Array, start: number, end: numb
 
 /** Room for so many octets (never a sliver) that a relay that was refused should be told. */
 export function hasRoomAgain(c: Connection): boolean {
-  return sendRoom(c) >= sendLimit(c) >> 3;
+  return sendRoom(c) >= Math.max(sendLimit(c) >> 3, MIN_ROOM);
 }
 
 /** Octets committed and not sent. */
@@ -208,8 +209,10 @@ export function largestPayload(c: Connection, headers: number, mss: number): num
   return Math.max(segments, 1) * mss;
 }
 
-/** Twice the congestion window, so that the relay reads one while the other is in flight. */
+/** Twice the congestion window, so that the relay reads one while the other is in flight; see budget.ts. */
 function sendLimit(c: Connection): number {
+  const { context } = c;
+  if (!mayGrow(context)) return sendShare(context);
   const cwnd = c.congestion === null ? 0 : c.congestion.cwnd;
   return Math.min(Math.max(2 * cwnd, MIN_SEND_LIMIT), MAX_SEND_LIMIT);
 }

@@ -1,23 +1,33 @@
 import { expect, test } from "vitest";
 import { drill, established } from "../../../src/testing/index.ts";
-import { RawClient, RecordingDriver } from "../../support/raw-client.ts";
+import { RawClient, RecordingDriver, type RecordingHandler } from "../../support/raw-client.ts";
 
 const KIB = 1024;
 
+/** Sixteen flows whose upstreams take nothing hold a page each: all of a memory of 64 KiB. */
+function fillMemory(driver: RecordingDriver): RecordingHandler[] {
+  const handlers = Array.from({ length: 16 }, (_, n) => {
+    const client = new RawClient(driver, { port: 1000 + n });
+    const handler = client.open();
+    handler.autoconsume = false;
+    client.send(1000);
+    return handler;
+  });
+  expect(driver.stack.pages.inUse).toBe(64 * KIB);
+  return handlers;
+}
+
 test("pages that come free without a packet wake a connection that waits for them", () => {
   const driver = new RecordingDriver({ pages: 64 * KIB });
-  const uploader = new RawClient(driver, { port: 1 });
-  const upload = uploader.open();
-  upload.autoconsume = false;
   const downloader = new RawClient(driver, { port: 2 });
   const download = downloader.open();
-  for (let n = 0; n < 4; n++) uploader.send(16 * KIB - 100);
+  const uploads = fillMemory(driver);
   driver.advance(1000);
-  expect(driver.stack.pages.inUse).toBe(64 * KIB);
+  driver.take();
   // Upstream has octets while the TUN is silent.
   download.flow.unsent = 1000;
   expect(download.flow.fill()).toBe(false);
-  expect(upload.flow.take(64 * KIB)).toBeGreaterThan(0);
+  for (const upload of uploads) expect(upload.flow.take(64 * KIB)).toBe(1000);
   driver.turn();
   expect(driver.stack.pages.inUse).toBe(0);
   driver.advance(100);
@@ -27,14 +37,11 @@ test("pages that come free without a packet wake a connection that waits for the
 
 test("a connection that waits for pages leaves no timer behind when it goes", () => {
   const driver = new RecordingDriver({ pages: 64 * KIB });
-  const uploader = new RawClient(driver, { port: 1 });
-  const upload = uploader.open();
-  upload.autoconsume = false;
   const download = new RawClient(driver, { port: 2 }).open();
-  for (let n = 0; n < 4; n++) uploader.send(16 * KIB - 100);
+  const uploads = fillMemory(driver);
   download.flow.unsent = 1000;
   expect(download.flow.fill()).toBe(false);
-  upload.flow.connection.abort();
+  for (const upload of uploads) upload.flow.connection.abort();
   download.flow.connection.abort();
   driver.turn();
   driver.drain();
