@@ -20,9 +20,8 @@ export class FlowTable {
   /** Index + 1, or 0; a power of two, at least twice the capacity. */
   #slots: Int32Array;
   #mask: number;
-  /** Nine words per index. */
-  #keys: Int32Array;
-  #hashes: Int32Array;
+  /** Per index the key's nine words and their hash, side by side: with many flows a look-up waits for memory. */
+  #rows: Int32Array;
   /** Stack of indices that were freed. */
   #free: Int32Array;
   #freeCount = 0;
@@ -37,8 +36,7 @@ export class FlowTable {
     this.#key1 = secret[1] | 0;
     this.#slots = new Int32Array(slotsFor(capacity));
     this.#mask = this.#slots.length - 1;
-    this.#keys = new Int32Array(capacity * KEY_WORDS);
-    this.#hashes = new Int32Array(capacity);
+    this.#rows = new Int32Array(capacity * ROW);
     this.#free = new Int32Array(capacity);
   }
 
@@ -51,18 +49,19 @@ export class FlowTable {
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
       const index = slots[slot] - 1;
       if (index < 0) return -1;
-      if (this.#hashes[index] === hash && this.#sameKey(index, key)) return index;
+      const at = index * ROW;
+      if (this.#rows[at + HASH] === hash && this.#sameKey(at, key)) return index;
     }
   }
 
   /** Adds a pair that is not in the table. Returns its index, below `bound`; -1: the table is full. */
   insert(src: Endpoint, dst: Endpoint): number {
     if (this.size >= this.bound) return -1;
-    if (this.#freeCount === 0 && this.#top === this.#hashes.length) this.#grow();
+    if (this.#freeCount === 0 && this.#top === this.#free.length) this.#grow();
     const index = this.#freeCount > 0 ? this.#free[--this.#freeCount] : this.#top++;
     const hash = this.#load(src, dst);
-    this.#keys.set(this.#scratch, index * KEY_WORDS);
-    this.#hashes[index] = hash;
+    this.#rows.set(this.#scratch, index * ROW);
+    this.#rows[index * ROW + HASH] = hash;
     this.#place(index, hash);
     this.size++;
     return index;
@@ -72,11 +71,12 @@ export class FlowTable {
   remove(index: number): void {
     const slots = this.#slots;
     const mask = this.#mask;
-    let hole = this.#hashes[index] & mask;
+    const rows = this.#rows;
+    let hole = rows[index * ROW + HASH] & mask;
     while (slots[hole] !== index + 1) hole = (hole + 1) & mask;
     // Entries behind the hole move into it unless their home lies behind it (Knuth, TAOCP 3, 6.4 R).
     for (let slot = (hole + 1) & mask; slots[slot] !== 0; slot = (slot + 1) & mask) {
-      const home = this.#hashes[slots[slot] - 1] & mask;
+      const home = rows[(slots[slot] - 1) * ROW + HASH] & mask;
       if (((slot - home) & mask) >= ((slot - hole) & mask)) {
         slots[hole] = slots[slot];
         hole = slot;
@@ -102,11 +102,10 @@ export class FlowTable {
     return keyedHash(key, src.isV4 && dst.isV4 ? 3 : KEY_WORDS, this.#key0, this.#key1);
   }
 
-  #sameKey(index: number, key: Int32Array): boolean {
-    const keys = this.#keys;
-    const at = index * KEY_WORDS;
+  #sameKey(at: number, key: Int32Array): boolean {
+    const rows = this.#rows;
     for (let word = 0; word < KEY_WORDS; word++) {
-      if (keys[at + word] !== key[word]) return false;
+      if (rows[at + word] !== key[word]) return false;
     }
     return true;
   }
@@ -118,18 +117,15 @@ export class FlowTable {
   }
 
   #grow(): void {
-    const capacity = Math.min(this.#hashes.length * 2, this.bound);
-    const keys = new Int32Array(capacity * KEY_WORDS);
-    const hashes = new Int32Array(capacity);
-    keys.set(this.#keys);
-    hashes.set(this.#hashes);
-    this.#keys = keys;
-    this.#hashes = hashes;
+    const capacity = Math.min(this.#free.length * 2, this.bound);
+    const rows = new Int32Array(capacity * ROW);
+    rows.set(this.#rows);
+    this.#rows = rows;
     // Growth happens only when no index is free.
     this.#free = new Int32Array(capacity);
     this.#slots = new Int32Array(slotsFor(capacity));
     this.#mask = this.#slots.length - 1;
-    for (let index = 0; index < this.#top; index++) this.#place(index, hashes[index]);
+    for (let index = 0; index < this.#top; index++) this.#place(index, rows[index * ROW + HASH]);
   }
 }
 
@@ -166,4 +162,6 @@ function slotsFor(capacity: number): number {
 }
 
 const KEY_WORDS = 9;
+const HASH = KEY_WORDS;
+const ROW: number = KEY_WORDS + 1;
 const INITIAL_CAPACITY = 64;

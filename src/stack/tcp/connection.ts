@@ -131,6 +131,8 @@ export class Connection implements TcpConnection, TimerHandler {
   ackDue = false;
   /** Decide at the end of the batch that it does. */
   ackNow = false;
+  /** The delayed ACK timer runs: the timer itself is memory of its own. */
+  isAckDelayed = false;
   /** Duplicate ACKs owed beyond the first, for a client without SACK. */
   duplicatesDue = 0;
   /** Segments that are still acknowledged at once. */

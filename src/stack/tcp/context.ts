@@ -62,6 +62,8 @@ export class TcpContext {
   dirtyHead: Connection | null = null;
   touchedHead: Connection | null = null;
   touchedTail: Connection | null = null;
+  /** What `fetch` of flows.ts read, lest the reading be optimized away. */
+  fetched = 0;
   /** Ranges offered by the last `space`, their order that of the rows; the first may be a tail. */
   readonly offered: Int32Array = new Int32Array(sendBuffer.MAX_OFFERED);
   offeredCount = 0;
@@ -183,6 +185,7 @@ export class TcpContext {
     connection.list?.remove(connection);
     timers.clear(connection.retransmitTimer);
     timers.clear(connection.delayedAckTimer);
+    connection.isAckDelayed = false;
     timers.clear(connection.lifeTimer);
     this.releaseSender(connection);
     receiveBuffer.clear(connection);
@@ -211,6 +214,7 @@ export class TcpContext {
     if (connection.index < 0) return;
     timers.clear(connection.retransmitTimer);
     timers.clear(connection.delayedAckTimer);
+    connection.isAckDelayed = false;
     timers.clear(connection.lifeTimer);
     this.pending.leave(connection);
     connection.list?.remove(connection);

@@ -136,6 +136,7 @@ export class TcpFlows implements TimerHandler {
   endBatch(): void {
     const context = this.#context;
     context.timers.clear(this.#eventTimer);
+    context.fetched = fetch(context.touchedHead);
     // Handlers may touch connections; those wait for the next round, not for ever.
     for (let c = context.shiftTouched(); c !== null; c = context.shiftTouched()) deliver(c);
     context.freeConsumed();
@@ -322,6 +323,19 @@ export class TcpFlows implements TimerHandler {
     if (starved.size > 0) this.#context.retryStarved();
     else timers.clear(this.#starvedTimer);
   }
+}
+
+/**
+ * Reads a word of each object that the events of a batch are about to need. In one short loop the loads overlap; one by
+ * one, with many flows, each waits for memory: a fifth of the time of a packet at 100,000 flows (bench/flows.js).
+ */
+function fetch(head: Connection | null): number {
+  let sum = 0;
+  for (let c = head; c !== null; c = c.nextTouched) {
+    if (c.handler?.onReadable !== undefined) sum++;
+    sum += c.target.port + c.client.port;
+  }
+  return sum;
 }
 
 /** The events of one connection, in the order of what happened to it. Handlers may call any mutator. */

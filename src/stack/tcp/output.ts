@@ -303,7 +303,9 @@ function finish(
 function acknowledged(c: Connection): void {
   c.rcvAcked = c.rcvNxt;
   c.ackDue = false;
-  if (c.delayedAckTimer.deadline >= 0) c.context.timers.clear(c.delayedAckTimer);
+  if (!c.isAckDelayed) return;
+  c.isAckDelayed = false;
+  c.context.timers.clear(c.delayedAckTimer);
 }
 
 /** The window field; remembers how far it reaches (RFC 9293 §3.8.6.2.2, RFC 7323 §2.4). */

@@ -33,7 +33,8 @@ export function armRetransmission(c: Connection): void {
 
 /** Starts the delayed ACK timer unless it runs (RFC 9293 §3.8.6.3). */
 export function armDelayedAck(c: Connection): void {
-  if (c.delayedAckTimer.deadline >= 0) return;
+  if (c.isAckDelayed) return;
+  c.isAckDelayed = true;
   const { timers } = c.context;
   const latest = timers.now() + DELAYED_ACK;
   // The wheel may be a tick late and 40 ms is a promise: the tick that ends by then.
@@ -71,6 +72,7 @@ function expireRetransmission(c: Connection): void {
 }
 
 function expireDelayedAck(c: Connection): void {
+  c.isAckDelayed = false;
   if (c.rcvNxt === c.rcvAcked) return;
   c.ackDue = true;
   c.markDirty();
