@@ -79,6 +79,16 @@ export type RefuseReason =
   | "ttl-exceeded" // v4 11/0, v6 3/0
   | "port-unreachable"; // v4 3/3, v6 1/4
 
+/** What a SYN-ACK offers instead of our own choice; an option counts only where the SYN had it too. */
+export interface SynAckProfile {
+  /** 0: no option (RFC 9293 §3.7.1: the client then assumes 536, or 1220 over IPv6). */
+  readonly mss: number;
+  /** Shift of our windows, 0..14; -1: no option, and no scaling either way (RFC 7323 §2.2). */
+  readonly windowScale: number;
+  readonly sackPermitted: boolean;
+  readonly timestamps: boolean;
+}
+
 /** Why a connection ended. */
 export type CloseReason =
   | "closed" // both directions ended by FIN
@@ -96,8 +106,8 @@ export interface TcpConnection {
   /** Less than a segment waits while octets are in flight (RFC 9293 §3.7.4). False, since a relay must not add delay. */
   nagle: boolean;
 
-  /** Answers the SYN: SYN-ACK at the next flush. Valid once, while pending. */
-  accept(): void;
+  /** Answers the SYN: SYN-ACK at the next flush. Valid once, while pending. `profile`: of a server to imitate. */
+  accept(profile?: SynAckProfile): void;
   /** Ends a pending open with RST or ICMP + RST. No event follows. */
   refuse(reason: RefuseReason): void;
   /** Leaves the SYN unanswered and absorbs its duplicates until they stop (the dial timed out). No event follows. */

@@ -17,10 +17,12 @@
  * stream), `offload` (the checksum is left to us, as TUN packets with NEEDS_CSUM), `gso N` (a super-segment).
  * After an expected one: `gso N`, `exact` (options, their order and every flag are compared).
  *
- * Verbs: accept() refuse(reason) forget() send(n) write(n) shutdown() abort() resetWhenDrained() consume(n) nagle(on|off)
- * autoconsume(on|off) isn(n) (numbers of the client count from n) mute(on|off) (what the stack sends is lost).
+ * Verbs: accept() accept(mss 1400, sackOK, TS, wscale 3) accept(none) (what the SYN-ACK offers) refuse(reason)
+ * nagle(on|off) forget() send(n) write(n) shutdown() abort() resetWhenDrained() consume(n) autoconsume(on|off)
+ * isn(n) (numbers of the client count from n) mute(on|off) (what the stack sends is lost).
  */
 
+import type { SynAckProfile } from "../stack/ports.ts";
 import { TcpFlag } from "./packet-builder.ts";
 
 /** An option as written; "*" compares equal to anything, "own" is what the MTU leaves, "last" the latest TSval seen. */
@@ -89,6 +91,21 @@ export function parseDrill(script: string, place: string): Step[] {
     steps.push({ place: at, text, time: parseTime(match[1]!), action: parseAction(text, at) });
   }
   return steps;
+}
+
+/** The arguments of `accept`: `mss 1400, sackOK, wscale 3, TS`, or `none`; without any the stack chooses. */
+export function parseProfile(args: readonly string[]): SynAckProfile | undefined {
+  if (args.length === 0) return undefined;
+  const number = (kind: string): number | undefined => {
+    const found = args.find((argument) => argument.startsWith(`${kind} `));
+    return found === undefined ? undefined : Number(found.slice(kind.length));
+  };
+  return {
+    mss: number("mss") ?? 0,
+    windowScale: number("wscale") ?? -1,
+    sackPermitted: args.includes("sackOK"),
+    timestamps: args.includes("TS"),
+  };
 }
 
 function parseTime(text: string): TimeSpec {

@@ -8,7 +8,13 @@
 
 import type { CloseReason, RefuseReason, TcpConnection, TcpHandler } from "../stack/ports.ts";
 import { DrillClient } from "./drill-client.ts";
-import { type Action, parseDrill, type SegmentSpec, type Step } from "./drill-script.ts";
+import {
+  type Action,
+  parseDrill,
+  parseProfile,
+  type SegmentSpec,
+  type Step,
+} from "./drill-script.ts";
 import { endpointText, icmpMeaning } from "./drill-segment.ts";
 import { offloadedTcp } from "./memory-device.ts";
 import { decodePacket, type IcmpPacket, type TcpPacket } from "./packet-builder.ts";
@@ -363,17 +369,17 @@ class Drill implements TcpHandler {
     else if (name === "mute") this.#muted = args[0] === "on";
     else if (name === "autoconsume") this.#autoconsume = args[0] === "on";
     else if (this.#flow === null) this.#fail("no connection yet");
-    else this.#relayVerb(this.#flow, name, args[0] ?? "", count);
+    else this.#relayVerb(this.#flow, name, args, count);
   }
 
-  #relayVerb(flow: PatternedFlow, name: string, word: string, count: number): void {
+  #relayVerb(flow: PatternedFlow, name: string, args: readonly string[], count: number): void {
     const { connection } = flow;
-    if (name === "accept") connection.accept();
-    else if (name === "refuse") connection.refuse(word as RefuseReason);
+    if (name === "accept") connection.accept(parseProfile(args));
+    else if (name === "refuse") connection.refuse(args[0] as RefuseReason);
     else if (name === "forget") connection.forget();
     else if (name === "shutdown") connection.shutdown();
     else if (name === "abort") connection.abort();
-    else if (name === "nagle") connection.nagle = word === "on";
+    else if (name === "nagle") connection.nagle = args[0] === "on";
     else if (name === "resetWhenDrained") connection.resetWhenDrained();
     else if (name === "consume") {
       const taken = flow.take(count);

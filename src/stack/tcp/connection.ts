@@ -5,11 +5,18 @@
  * fields and mark the flow dirty: packets leave in flush, events in endBatch.
  */
 
-import type { CloseReason, RefuseReason, TcpConnection, TcpHandler } from "../ports.ts";
+import type {
+  CloseReason,
+  RefuseReason,
+  SynAckProfile,
+  TcpConnection,
+  TcpHandler,
+} from "../ports.ts";
 import { Timer, type TimerHandler } from "../timer-wheel.ts";
 import type { Endpoint } from "../wire/address.ts";
 import { pseudoHeaderSum } from "../wire/checksum.ts";
 import { Protocol } from "../wire/ip.ts";
+import { TIMESTAMPS_LENGTH } from "../wire/tcp.ts";
 import { firstWindow } from "./budget.ts";
 import type { CongestionControl } from "./congestion.ts";
 import type { ConnectionList } from "./connection-list.ts";
@@ -67,6 +74,10 @@ export class Connection implements TcpConnection, TimerHandler {
   rcvMss = 536;
 
   // Options of the handshake
+  /** The MSS the SYN-ACK offers, 0: none; -1: what the MTU has room for. */
+  synAckMss = -1;
+  /** Both ends offered window scaling. */
+  scalesWindows = false;
   sackOk = false;
   timestamps = false;
   /** TS.Recent (RFC 7323 §4.3) and when it was taken, ms as int32. */
@@ -233,8 +244,9 @@ export class Connection implements TcpConnection, TimerHandler {
     this.context.markDirty(this);
   }
 
-  accept(): void {
+  accept(profile?: SynAckProfile): void {
     if (this.state !== State.PENDING || this.rstDue || this.isForgotten) return;
+    if (profile !== undefined) this.#imitate(profile);
     this.context.pending.leave(this);
     this.enter(Event.ACCEPT);
     this.context.halfOpen.push(this);
@@ -322,6 +334,19 @@ export class Connection implements TcpConnection, TimerHandler {
     this.context.pending.leave(this);
     this.context.release(this);
     this.markDirty();
+  }
+
+  /** Offers what `profile` has, of what the SYN offered. */
+  #imitate(profile: SynAckProfile): void {
+    this.synAckMss = profile.mss;
+    this.sackOk &&= profile.sackPermitted;
+    if (this.timestamps && !profile.timestamps) {
+      this.timestamps = false;
+      this.sndMss += TIMESTAMPS_LENGTH;
+    }
+    this.scalesWindows &&= profile.windowScale >= 0;
+    this.rcvScale = this.scalesWindows ? profile.windowScale : 0;
+    if (!this.scalesWindows) this.sndScale = 0;
   }
 
   #takesOctets(): boolean {

@@ -282,6 +282,7 @@ export class TcpFlows implements TimerHandler {
     c.sackOk = s.sackPermitted;
     c.ecnOk = isOffered(s);
     if (s.windowScale >= 0) {
+      c.scalesWindows = true;
       c.sndScale = s.windowScale;
       c.rcvScale = RECEIVE_SCALE;
     }

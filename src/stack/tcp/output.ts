@@ -332,16 +332,21 @@ function synAck(c: Connection, sink: PacketSink): Output {
   if (!c.synAckDue) return Output.DONE;
   const { bytes, mtu } = c.context;
   const ip = c.target.isV4 ? IPV4_HEADER : IPV6_HEADER;
+  // RFC 6691: the MSS says nothing of options.
+  const mss = c.synAckMss >= 0 ? c.synAckMss : mtu - ip - TCP_HEADER;
   const options =
-    4 + (c.sackOk ? 4 : 0) + (c.timestamps ? TIMESTAMPS_LENGTH : 0) + (c.rcvScale > 0 ? 4 : 0);
+    (mss > 0 ? 4 : 0) +
+    (c.sackOk ? 4 : 0) +
+    (c.timestamps ? TIMESTAMPS_LENGTH : 0) +
+    (c.scalesWindows ? 4 : 0);
   const at = sink.reserve(ip + TCP_HEADER + options);
   if (at < 0) return Output.FULL;
   const tcp = at + ip;
-  // RFC 6691: the MSS says nothing of options.
-  let option = emitMss(bytes, tcp + TCP_HEADER, mtu - ip - TCP_HEADER);
+  let option = tcp + TCP_HEADER;
+  if (mss > 0) option = emitMss(bytes, option, mss);
   if (c.sackOk) option = emitSackPermitted(bytes, option);
   if (c.timestamps) option = emitTimestamps(bytes, option, timestamp(c), c.tsRecent);
-  if (c.rcvScale > 0) emitWindowScale(bytes, option, c.rcvScale);
+  if (c.scalesWindows) emitWindowScale(bytes, option, c.rcvScale);
   const window = Math.min(c.rcvLimit, 65535);
   const edge = seqAdd(c.rcvNxt, window);
   if (seqAfter(edge, c.rcvAdv)) c.rcvAdv = edge;

@@ -71,6 +71,54 @@ describe("options are the intersection with the SYN's", () => {
     },
   );
 
+  test.each([
+    ["mss 1300, sackOK, TS, wscale 3", "<mss 1300,sackOK,TS val * ecr 7,nop,wscale 3>"],
+    ["mss 1460, wscale 0", "<mss 1460,nop,wscale 0>"],
+    ["sackOK", "<sackOK>"],
+    ["none", "<eol>"],
+  ])("a profile of %s is answered with %s, and so the connection behaves", (profile, answered) => {
+    const stamp = profile.includes("TS") ? " <nop,nop,TS val 8 ecr last>" : "";
+    // The window of 2 counts by the shift if both ends offered one.
+    const octets = profile.includes("wscale") ? 256 : 2;
+    const { trace } = drill(`
+      0   < S 0:0(0) win 65535 <mss 1400,sackOK,TS val 7 ecr 0,nop,wscale 7>
+      +0  * open
+      +0  accept(${profile})
+      +0  > S. 0:0(0) ack 1 win 65535 ${answered}
+      +0  < . 1 ack 1 win 2${stamp}
+      +0  send(${octets})
+      +0  > P. 1:${octets + 1}(${octets}) ack 1
+    `);
+    const last = trace.at(-1)?.packet;
+    expect(last?.options.some(({ kind }) => kind === "TS")).toBe(profile.includes("TS"));
+    const shift = Number(/wscale (\d)/.exec(profile)?.[1] ?? 0);
+    expect((last?.window ?? 0) << shift).toBeGreaterThanOrEqual(65_535 - 8);
+  });
+
+  test("a profile offers nothing that the SYN had not (RFC 7323 §2.2, §3.2, RFC 2018 §2)", () => {
+    drill(`
+      0   < S 0:0(0) win 65535 <mss 1000>
+      +0  * open
+      +0  accept(mss 1300, sackOK, TS, wscale 3)
+      +0  > S. 0:0(0) ack 1 <mss 1300>
+      +0  < . 1 ack 1 win 3000
+      +0  send(4000)
+      +0  > . 1:3001(3000) ack 1 gso 1000
+    `);
+  });
+
+  test("a profile without timestamps leaves their room to the segments", () => {
+    drill(`
+      0   < S 0:0(0) win 65535 <mss 1000,TS val 7 ecr 0>
+      +0  * open
+      +0  accept(mss 1460)
+      +0  > S. 0:0(0) ack 1 <mss 1460>
+      +0  < . 1 ack 1 win 2000
+      +0  send(4000)
+      +0  > . 1:2001(2000) ack 1 gso 1000
+    `);
+  });
+
   test("without scaling our window fits sixteen bits (RFC 7323 §2.2)", () => {
     const { trace } = drill(`
       0   < S 0:0(0) win 65535 <mss 1460>
