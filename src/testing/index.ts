@@ -2,7 +2,8 @@
  * The test kit, `tun2socks/testing`: drive the stack without root, kernel, sockets or a clock.
  *
  * {@link drill} runs packet scripts, {@link StackDriver} gives packets to a stack in virtual time,
- * {@link MemoryDevice} stands for a TUN, {@link Pair} joins the stack to a reference client over a bad link.
+ * {@link MemoryDevice} stands for a TUN, {@link Pair} joins the stack to a reference client over a bad link,
+ * {@link replay} feeds it a capture.
  */
 
 export {
@@ -50,5 +51,8 @@ export { Pair, type PairOptions, Upstream } from "./pair.ts";
 export { fillPattern, pattern, patternFault, patternOctet, type Stream } from "./pattern.ts";
 export { PatternedFlow } from "./patterned-flow.ts";
 export { ReferenceClient, type ReferenceClientOptions } from "./reference-client.ts";
+export type { DatagramCounts } from "./replay/replayed-datagrams.ts";
+export type { StreamReport, StreamVerdict } from "./replay/stream-report.ts";
+export { type ReplayOptions, type ReplayReport, replay } from "./replay.ts";
 export { type DriverListener, StackDriver, type StackDriverOptions } from "./stack-driver.ts";
 export { VirtualTime } from "./virtual-time.ts";
