@@ -30,7 +30,14 @@ export interface Truth {
   };
   readonly checksums: { readonly ip?: { readonly bad?: number } };
   /** `streams` has the first 300 of them. */
-  readonly tcp: { readonly stream_count: number; readonly streams: readonly TruthStream[] };
+  readonly tcp: {
+    readonly stream_count: number;
+    readonly streams: readonly TruthStream[];
+    readonly flags?: Record<string, number>;
+    readonly options?: Record<string, number>;
+    readonly mss?: Record<string, number>;
+    readonly wscale?: Record<string, number>;
+  };
   readonly udp: { readonly flows: Record<string, [number, number]> };
 }
 

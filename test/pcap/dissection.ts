@@ -19,7 +19,7 @@ import {
   parseIp,
 } from "../../src/stack/wire/ip.ts";
 import { read16, write16 } from "../../src/stack/wire/octets.ts";
-import { parseTcp, TcpSegment } from "../../src/stack/wire/tcp.ts";
+import { CWR, ECE, FIN, parseTcp, RST, SYN, TcpSegment, URG } from "../../src/stack/wire/tcp.ts";
 import { parseUdp, UdpHeader } from "../../src/stack/wire/udp.ts";
 import { Kit } from "../stack/kit.ts";
 import { TcpStreams } from "./tcp-streams.ts";
@@ -47,6 +47,11 @@ export class Dissection {
   /** `[src]:port > [dst]:port` → datagrams and octets of payload. */
   readonly flows: Record<string, [number, number]> = {};
   readonly streams: TcpStreams = new TcpStreams();
+  /** Segments with a flag or option, and values of two options; keys as the ground truth has them. */
+  readonly tcpFlags: Record<string, number> = {};
+  readonly tcpOptions: Record<string, number> = {};
+  readonly mss: Record<string, number> = {};
+  readonly wscale: Record<string, number> = {};
   readonly #kit: Kit = new Kit();
   readonly #reassembler: Reassembler;
   readonly #ip: IpHeader = new IpHeader();
@@ -104,13 +109,40 @@ export class Dissection {
     } else if (ip.protocol === Protocol.TCP) {
       const tcp = this.#tcp;
       if (parseTcp(bytes, ip.payloadStart, ip.totalEnd, tcp) !== 0) return;
+      this.#countSegment();
       const payload = bytes.slice(tcp.payloadStart, Math.min(tcp.payloadEnd, capturedEnd));
       const src = `[${formatAddress(ip.src)}]:${tcp.srcPort}`;
       const dst = `[${formatAddress(ip.dst)}]:${tcp.dstPort}`;
       this.streams.add(this.total, src, dst, tcp, payload);
     }
   }
+
+  #countSegment(): void {
+    const { flags, mss, windowScale, sackPermitted, hasTimestamps, sackCount } = this.#tcp;
+    for (const [mask, name] of FLAG_NAMES) if ((flags & mask) !== 0) count(this.tcpFlags, name);
+    if (mss > 0) {
+      count(this.tcpOptions, "mss");
+      count(this.mss, String(mss));
+    }
+    if (windowScale >= 0) {
+      count(this.tcpOptions, "wscale");
+      count(this.wscale, String(windowScale));
+    }
+    if (sackPermitted) count(this.tcpOptions, "sack_perm");
+    if (hasTimestamps) count(this.tcpOptions, "timestamps");
+    if (sackCount > 0) count(this.tcpOptions, "sack");
+  }
 }
+
+/** Of what the ground truth counts. */
+const FLAG_NAMES: readonly (readonly [number, string])[] = [
+  [FIN, "fin"],
+  [SYN, "syn"],
+  [RST, "reset"],
+  [URG, "urg"],
+  [ECE, "ece"],
+  [CWR, "cwr"],
+];
 
 /** A copy that the parser takes, if nothing is wrong but what the capture did to the packet. */
 function repaired(captured: Uint8Array): Uint8Array {

@@ -8,7 +8,7 @@ import type { RefuseReason } from "../../stack/ports.ts";
 import type { Endpoint } from "../../stack/wire/address.ts";
 import { IcmpKind, IcmpMessage, parseIcmp } from "../../stack/wire/icmp.ts";
 import { IPV4_HEADER, IPV6_HEADER, IpHeader, Protocol } from "../../stack/wire/ip.ts";
-import { ACK, SYN, TCP_HEADER } from "../../stack/wire/tcp.ts";
+import { ACK, FIN, RST, SYN, TCP_HEADER } from "../../stack/wire/tcp.ts";
 import { type Conversation, Conversations } from "./conversation.ts";
 import { PacketAssembler, type WholePacket } from "./whole-packet.ts";
 
@@ -36,8 +36,8 @@ export interface DatagramRefusal {
  * Takes a capture apart. Time runs by the capture's timestamps; of a gap longer than a day, which a damaged clock
  * leaves, a day passes.
  *
- * Where times go back in the capture either its packets were mixed up or its clock was set: the order is taken in
- * which more of the streams begin with their SYN.
+ * Where times go back in the capture its packets were mixed up, or its clock was set: that order is taken in which
+ * fewer packets acknowledge what comes behind them.
  */
 export function dissect(captured: Iterable<CapturedPacket>): Dissection {
   const asCaptured = timed(captured);
@@ -45,7 +45,7 @@ export function dissect(captured: Iterable<CapturedPacket>): Dissection {
   const inTime = takeApart(sorted);
   if (sorted.every((packet, i) => packet === asCaptured[i])) return inTime;
   const inOrder = takeApart(asCaptured);
-  return lateSyns(inOrder) < lateSyns(inTime) ? inOrder : inTime;
+  return disorder(inOrder) < disorder(inTime) ? inOrder : inTime;
 }
 
 /** The message of ICMP or ICMPv6 in `upper`; null: there are not even eight octets. */
@@ -133,12 +133,24 @@ function takeError(
   return true;
 }
 
-/** Streams whose client's SYN does not come before the client's other packets. */
-function lateSyns({ conversations }: Dissection): number {
-  return conversations.filter(({ hasSyn, packets }) => {
-    const first = packets.find(({ fromClient }) => fromClient);
-    return hasSyn && first !== undefined && (first.flags & (SYN | ACK)) !== SYN;
-  }).length;
+/** Packets that acknowledge more than was captured before them. */
+function disorder({ conversations }: Dissection): number {
+  let count = 0;
+  for (const { packets } of conversations) {
+    /** Behind the last octet of either side. */
+    let client: number | null = null;
+    let server: number | null = null;
+    for (const { fromClient, flags, seq, ack, payload } of packets) {
+      const own: number | null = fromClient ? client : server;
+      const other: number | null = fromClient ? server : client;
+      if ((flags & (ACK | RST)) === ACK && (other === null || ((ack - other) | 0) > 0)) count++;
+      const end = (seq + payload.length + (flags & (SYN | FIN) ? 1 : 0)) | 0;
+      const last: number = own === null || ((end - own) | 0) > 0 ? end : own;
+      if (fromClient) client = last;
+      else server = last;
+    }
+  }
+  return count;
 }
 
 /** What ICMP errors (RFC 792, RFC 4443 §3) mean to the relay, by version, type and code. */
