@@ -73,18 +73,17 @@ interface Timed {
   readonly packet: CapturedPacket;
   /** From 1. */
   readonly frame: number;
-  /** Nanoseconds; that of the packet before where the capture has none. */
+  /** Nanoseconds; that of the packet before, or of the first, where the capture has none. */
   readonly time: bigint;
 }
 
 function timed(captured: Iterable<CapturedPacket>): Timed[] {
-  const packets: Timed[] = [];
-  let time = 0n;
-  for (const packet of captured) {
-    time = packet.time ?? time;
-    packets.push({ packet, frame: packets.length + 1, time });
-  }
-  return packets;
+  const packets = [...captured];
+  let last = packets.find(({ time }) => time !== null)?.time ?? 0n;
+  return packets.map((packet, index) => {
+    last = packet.time ?? last;
+    return { packet, frame: index + 1, time: last };
+  });
 }
 
 function takeApart(packets: readonly Timed[]): Dissection {

@@ -63,8 +63,11 @@ class Builder {
   readonly #acts: ServerAct[] = [];
   /** Where FIN stands; -1: none was captured. */
   #fin = -1;
-  /** The acts have come to it. */
+  /** The acts have come to it; they send it once they have sent what precedes it. */
   #finSeen = false;
+  #finSent = false;
+  /** Octets the acts have let go. */
+  #sent = 0;
   #acknowledged = 0;
   #needs = 0;
 
@@ -184,12 +187,12 @@ class Builder {
 
   /** Lets go of what has become whole. */
   #release(p: StreamPacket, end: number): void {
-    const last = this.#acts.findLast(({ kind }) => kind === "octets");
-    const before = last?.kind === "octets" ? last.end : 0;
     const now = Math.min(this.#released.prefix, end);
-    if (now > before) this.#add(p, { kind: "octets", end: now });
-    const isFinSent = this.#acts.some(({ kind }) => kind === "fin");
-    if (this.#finSeen && this.#fin === now && !isFinSent) this.#add(p, { kind: "fin" });
+    if (now > this.#sent) this.#add(p, { kind: "octets", end: now });
+    this.#sent = now;
+    if (!this.#finSeen || this.#finSent || this.#fin !== now) return;
+    this.#finSent = true;
+    this.#add(p, { kind: "fin" });
   }
 
   /** The server's acknowledgements: clamped to what the capture has of the client, or nothing would ever do. */
