@@ -252,6 +252,26 @@ describe("options", () => {
     expect([ack?.value, last?.value]).toEqual([1040, 1080]);
   });
 
+  test("TSecr is of the first segment that was not acknowledged yet (RFC 7323 §4.3)", () => {
+    const data = (at: number, octets: string): Fields => ({
+      seq: at,
+      ack: 1,
+      payload: bytes(octets),
+      options: [{ kind: "TS", value: 7000 + at, echo: 1040 }],
+    });
+    const capture = new Capture()
+      .open(syn, [{ kind: "TS", value: 7000, echo: 1000 }])
+      .fromServer(60, data(1, "first"))
+      .fromServer(75, data(6, "second"))
+      .fromClient(80, { seq: 1, ack: 12, options: [{ kind: "TS", value: 1080, echo: 7001 }] });
+    const { trace } = run(capture);
+    const stamp = (p: TcpPacket): { value: number; echo: number } | undefined =>
+      p.options.find((option) => option.kind === "TS");
+    const [, first, second] = sent(trace, ">").map(stamp);
+    expect(stamp(sent(trace, "<")[2])?.echo).toBe(first?.value);
+    expect(second?.value).not.toBe(first?.value);
+  });
+
   test("edges of SACK blocks move as acknowledgements do (RFC 2018 §3)", () => {
     const capture = new Capture()
       .open(
@@ -392,6 +412,13 @@ describe("how the captured server ends or begins otherwise", () => {
     expect(codes).toEqual([code]);
   });
 
+  test("an ICMP error about another segment is no answer (RFC 5927 §4.1)", () => {
+    const capture = new Capture().fromClient(0, { flags: SYN });
+    const body = capture.segment({ seq: 5, flags: SYN }, true).slice(0, 28);
+    capture.add(30, buildIcmp({ source: "10.9.9.9", destination: CLIENT, type: 3, code: 1, body }));
+    expect(run(capture).streams).toMatchObject([{ verdict: "unanswered", answer: null }]);
+  });
+
   test("it never answered: neither does the stack", () => {
     const { streams, trace } = run(syn);
     expect(streams).toMatchObject([{ verdict: "unanswered", answer: null }]);
@@ -411,6 +438,33 @@ describe("how the captured server ends or begins otherwise", () => {
     const out = sent(trace, ">");
     expect(out[2].flags & RST).toBe(RST);
     expect((out[2].seq - out[0].seq) >>> 0).toBe(11);
+  });
+
+  test("its RST comes behind its octets also where cwnd holds them back", () => {
+    const capture = new Capture().open([{ kind: "mss", value: 1000 }], []);
+    for (let at = 0; at < 40_000; at += 1000) {
+      capture.fromServer(60, { seq: 1 + at, ack: 1, payload: pattern(1, at, 1000) });
+    }
+    capture
+      .fromServer(61, { seq: 40_001, flags: RST })
+      .fromClient(80, { seq: 1, ack: 20_001 })
+      .fromClient(81, { seq: 1, ack: 40_001 });
+    const { streams } = run(capture);
+    expect(streams).toMatchObject([{ verdict: "exact" }]);
+    expect(streams[0].downstream).toEqual(pattern(1, 0, 40_000));
+  });
+
+  test("its RST comes behind what the client had sent by then, however late that goes", () => {
+    const capture = new Capture().open([{ kind: "mss", value: 1000 }], []);
+    for (let at = 0; at < 40_000; at += 1000) {
+      capture.fromServer(60, { seq: 1 + at, ack: 1, payload: pattern(1, at, 1000) });
+    }
+    capture
+      .fromClient(80, { seq: 1, ack: 40_001, payload: bytes("thanks") })
+      .fromServer(81, { seq: 40_001, flags: RST });
+    const { streams } = run(capture);
+    expect(streams).toMatchObject([{ verdict: "exact" }]);
+    expect(text(streams[0].upstream)).toBe("thanks");
   });
 
   test("an RST that the server speaks on behind was not its own", () => {

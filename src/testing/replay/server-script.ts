@@ -13,7 +13,7 @@ import { MAX_JUMP, OctetAssembly, streamOffset } from "./octet-assembly.ts";
 
 /** `needs`: octets that have to have arrived upstream. `fed`: packets the client has to have sent. */
 export type ServerAct = {
-  /** Place in the order of time; half a place before the client's packet it is inferred from. */
+  /** Place in the order of time: that of the packet it was, or is inferred from. */
   readonly order: number;
   readonly at: number;
   readonly needs: number;
@@ -215,7 +215,7 @@ class Builder {
     const { order, at } = p.packet;
     this.#acts.push({
       ...what,
-      order: p.fromClient ? order - 0.5 : order,
+      order,
       at,
       needs: what.kind === "accept" || what.kind === "refuse" ? 0 : this.#needs,
       fed,
