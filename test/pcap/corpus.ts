@@ -11,7 +11,7 @@ import { readCaptureFile } from "../../src/pcap/read-capture.ts";
 const FOLDER = join(import.meta.dirname, "../../../shared/pcaps");
 
 export const hasCorpus: boolean = existsSync(FOLDER);
-export const NO_CORPUS = `no captures in ${FOLDER}: the reader is tested against made-up captures only`;
+export const NO_CORPUS = `no captures in ${FOLDER}: reader and replay are tested against captures of our own only`;
 
 export interface Truth {
   readonly format: { readonly kind: string; readonly endian: string; readonly resolution: string };

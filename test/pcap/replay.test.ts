@@ -17,7 +17,15 @@ import {
   type StreamVerdict,
   type TcpOption,
 } from "../../src/testing/index.ts";
-import { capturePath, captures, packetsOf, type TruthSide, truthOf } from "./corpus.ts";
+import {
+  capturePath,
+  captures,
+  hasCorpus,
+  NO_CORPUS,
+  packetsOf,
+  type TruthSide,
+  truthOf,
+} from "./corpus.ts";
 
 /** A stream that does not end as it was captured, or none at all, and why. */
 interface Exception {
@@ -106,6 +114,12 @@ const LENT: Readonly<Record<string, number>> = {
 const NOT_FORWARDED: Readonly<Record<string, string>> = {
   "fragments/ip4-udp-1.pcap": "overlapping fragments discard the datagram (RFC 1858)",
 };
+
+test(hasCorpus ? "every exception is one of a capture" : NO_CORPUS, () => {
+  const names = [...captures(true), ...captures(false)];
+  const listed = [EXCEPTIONS, REORDERED, ONE_SIDED, LENT, NOT_FORWARDED].flatMap(Object.keys);
+  expect(listed.filter((name) => !names.includes(name))).toEqual(hasCorpus ? [] : listed);
+});
 
 describe.each(captures(true))("%s replayed", (name) => {
   const truth = truthOf(name);
