@@ -44,6 +44,8 @@ export class ReplayedStream implements TcpHandler {
   fed = 0;
   added = 0;
   readonly #driver: StackDriver;
+  readonly #feedPackets: (packets: readonly Uint8Array[]) => void;
+  readonly #patience: number;
   readonly #memory: Uint8Array;
   readonly #rows: Int32Array = new Int32Array(64);
   #connection: TcpConnection | null = null;
@@ -67,10 +69,6 @@ export class ReplayedStream implements TcpHandler {
   #tsVal: number | null = null;
   /** When it acknowledges what it has heard, should it still wait; -1: there is nothing. */
   #ackAt = -1;
-
-  readonly #feedPackets: (packets: readonly Uint8Array[]) => void;
-
-  readonly #patience: number;
 
   /** `feed` gives packets to the stack of `driver` and ends the turn; `patience`: what a packet waits, ms. */
   constructor(
@@ -252,11 +250,12 @@ export class ReplayedStream implements TcpHandler {
   /**
    * An acknowledgement that was not captured, of all the client has heard. Octets are let go at their captured times,
    * so cwnd, which grows while it is the limit, lags behind the captured server's, and the client would wait for
-   * octets that wait for the client: any client acknowledges within 500 ms (RFC 9293 §3.8.6.3).
+   * octets that wait for the client; or its ACK of the SYN-ACK is not in the capture. Any client acknowledges within
+   * 500 ms (RFC 9293 §3.8.6.3).
    */
   #acknowledge(): void {
     this.#ackAt = -1;
-    if (this.#isn === null || this.#isOver || this.fed < 2) return;
+    if (this.#isn === null || this.#isOver) return;
     this.added++;
     const ack = (this.#isn + 1 + this.#sndNxt) | 0;
     this.#lastAck = ack;

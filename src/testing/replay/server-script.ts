@@ -11,21 +11,23 @@ import { ACK, FIN, RST, SYN } from "../../stack/wire/tcp.ts";
 import { type Conversation, echoOf, type StreamPacket } from "./conversation.ts";
 import { MAX_JUMP, OctetAssembly, streamOffset } from "./octet-assembly.ts";
 
-/** `needs`: octets that have to have arrived upstream. `fed`: packets the client has to have sent. */
-export type ServerAct = {
-  /** Place in the order of time: that of the packet it was, or is inferred from. */
-  readonly order: number;
-  readonly at: number;
-  readonly needs: number;
-  readonly fed: number;
-} & (
+/** What the server does. */
+export type ServerDeed =
   | { readonly kind: "accept"; readonly profile: SynAckProfile }
   | { readonly kind: "refuse"; readonly reason: RefuseReason }
   /** The octets before `end` may go. */
   | { readonly kind: "octets"; readonly end: number }
   | { readonly kind: "fin" }
-  | { readonly kind: "reset" }
-);
+  | { readonly kind: "reset" };
+
+/** When: `needs` octets have to have arrived upstream, `fed` packets of the client have to have been fed. */
+export type ServerAct = ServerDeed & {
+  /** Place in the order of time: that of the packet it was, or is inferred from. */
+  readonly order: number;
+  readonly at: number;
+  readonly needs: number;
+  readonly fed: number;
+};
 
 export interface ServerScript {
   readonly answer: "accepted" | "refused" | "none";
@@ -107,9 +109,11 @@ class Builder {
   #collect(): void {
     for (const p of this.#packets) {
       if (p.fromClient) {
-        this.#clientStream.add(this.#clientOffset(p.seq, p.flags), p.payload);
+        const at = (p.seq + (p.flags & SYN ? 1 : 0)) | 0;
+        const near = this.#clientStream.end;
+        this.#clientStream.add(streamOffset(at, this.#clientBase, near), p.payload);
       } else if (this.#isn !== null) {
-        const at = this.#serverOffset(p.seq, p.flags);
+        const at = this.#serverOffset(p, this.#captured.end);
         this.#captured.add(at, p.payload);
         const end = at + p.payload.length;
         if ((p.flags & FIN) !== 0 && end <= this.#captured.end + 1) this.#fin = end;
@@ -153,11 +157,11 @@ class Builder {
         isAccepted = true;
         this.#add(p, { kind: "accept", profile: profileOf(p) });
       }
-      this.#released.add(this.#serverOffset(p.seq, p.flags), p.payload);
+      this.#released.add(this.#serverOffset(p, this.#released.end), p.payload);
       if ((p.flags & FIN) !== 0) this.#finSeen = true;
       this.#release(p, end);
+      // One that the server speaks on behind was injected, or answered an old segment.
       if (!isOver && (p.flags & RST) !== 0 && index > lastWord && isAccepted) {
-        // Injected from aside, or the answer to an old segment: the server speaks on behind it.
         isOver = true;
         this.#add(p, { kind: "reset" }, fed);
       }
@@ -202,24 +206,10 @@ class Builder {
     this.#needs = Math.min(at, this.#clientStream.prefix);
   }
 
-  #add(
-    p: StreamPacket,
-    what:
-      | { kind: "accept"; profile: SynAckProfile }
-      | { kind: "refuse"; reason: RefuseReason }
-      | { kind: "octets"; end: number }
-      | { kind: "fin" }
-      | { kind: "reset" },
-    fed: number = 0,
-  ): void {
+  #add(p: StreamPacket, deed: ServerDeed, fed: number = 0): void {
     const { order, at } = p.packet;
-    this.#acts.push({
-      ...what,
-      order,
-      at,
-      needs: what.kind === "accept" || what.kind === "refuse" ? 0 : this.#needs,
-      fed,
-    });
+    const needs = deed.kind === "accept" || deed.kind === "refuse" ? 0 : this.#needs;
+    this.#acts.push({ ...deed, order, at, needs, fed });
   }
 
   /** Without a SYN-ACK: what the client does behind it says what it offered; the rest is usual. */
@@ -229,14 +219,9 @@ class Builder {
     return { mss: 1460, windowScale: 7, sackPermitted: true, timestamps };
   }
 
-  #clientOffset(seq: number, flags: number): number {
+  #serverOffset({ seq, flags }: StreamPacket, near: number): number {
     const at = (seq + (flags & SYN ? 1 : 0)) | 0;
-    return streamOffset(at, this.#clientBase, this.#clientStream.end);
-  }
-
-  #serverOffset(seq: number, flags: number): number {
-    const at = (seq + (flags & SYN ? 1 : 0)) | 0;
-    return streamOffset(at, ((this.#isn ?? 0) + 1) | 0, this.#captured.end);
+    return streamOffset(at, ((this.#isn ?? 0) + 1) | 0, near);
   }
 }
 

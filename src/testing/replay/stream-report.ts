@@ -98,7 +98,7 @@ function reasons(stream: ReplayedStream): string[] {
     found.push(stream.answer === null ? "the SYN was never answered" : "a packet waited too long");
   }
   if (stream.added > 0) {
-    found.push(`${stream.added} acknowledgements were added: cwnd grew more slowly than captured`);
+    found.push(`${stream.added} acknowledgements of the client were added`);
   }
   if (script.answer !== "accepted" || !conversation.hasSyn) return found;
   if (!isUpstreamExact(stream)) {
