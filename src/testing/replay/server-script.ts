@@ -124,7 +124,7 @@ class Builder {
     for (const p of this.#packets) {
       if (!p.fromClient || (p.flags & (ACK | RST)) !== ACK) continue;
       const at = streamOffset(p.ack, (this.#isn + 1) | 0, this.#acknowledged);
-      const most = fin >= 0 ? fin + 1 : this.#captured.end + MAX_MISSING;
+      const most = fin >= 0 ? fin + 1 : Math.max(this.#captured.end, this.#acknowledged + MAX_LEAP);
       if (at > this.#acknowledged && at <= most) this.#acknowledged = at;
     }
   }
@@ -234,8 +234,8 @@ function profileOf(p: StreamPacket): SynAckProfile {
   };
 }
 
-/** Octets at the end of a stream that the client's acknowledgements may stand for. */
-const MAX_MISSING: number = 64 << 20;
+/** Octets that were not captured and one acknowledgement may stand for: more is no acknowledgement of this stream. */
+const MAX_LEAP: number = 1 << 20;
 
 /** By the SYN-ACK the client acknowledges, by any, or by the client's first acknowledgement. */
 function serverIsn(packets: readonly StreamPacket[]): number | null {
