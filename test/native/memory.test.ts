@@ -49,13 +49,6 @@ describe("the memory of an environment", () => {
     expect(() => native.reserve(MIB)).toThrow(
       expect.objectContaining({ code: "EEXIST", syscall: "reserve" }),
     );
-    expect(() => mapMemory(native, MIB)).toThrow(
-      expect.objectContaining({
-        code: "ERR_MEMORY",
-        message:
-          "cannot reserve 1 MiB of address space: this thread has its memory already; use a worker for another",
-      }),
-    );
   });
 
   test("what a user reads of a refusal says what failed, why and what to do", () => {
