@@ -39,6 +39,9 @@ export interface DeviceOffload {
   readonly uso6: boolean;
 }
 
+/** Who says how many octets may be in flight: CUBIC (RFC 9438) or NewReno (RFC 5681). */
+export type CongestionName = "cubic" | "newreno";
+
 export interface StackOptions {
   /** MTU of the device, 1280..65535; below 1280 IPv6 is not served (RFC 8200 §5). */
   readonly mtu: number;
@@ -56,6 +59,8 @@ export interface StackOptions {
   readonly tcpHalfClosed?: number;
   /** Octets of pages that all flows together may hold, 256 MiB by default; the page region bounds it too. */
   readonly memoryBudget?: number;
+  /** "cubic" by default. */
+  readonly congestion?: CongestionName;
   /** Bounds. Defaults in stack.ts. */
   readonly maxTcpFlows?: number;
   readonly maxUdpFlows?: number;

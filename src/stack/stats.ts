@@ -133,8 +133,13 @@ export class StackStats {
   tcpRetransmissions = 0;
   tcpFastRecoveries = 0;
   tcpTimeouts = 0;
+  /** Probes of a tail (RFC 8985 §7), and of closed windows. */
+  tcpLossProbes = 0;
   tcpProbes = 0;
   /** Segments that came with congestion experienced, and times an echo shrank our window (RFC 3168). */
   tcpCongestionMarks = 0;
   tcpCongestionEchoes = 0;
+  /** D-SACKs of clients, and reductions of the window that were taken back. */
+  tcpDuplicatesReported = 0;
+  tcpReductionsUndone = 0;
 }

@@ -1,7 +1,8 @@
 /**
  * A TCP client for tests: simple, slow, and independent of the stack it talks to.
  *
- * RFC 9293 for an active opener with window scaling, timestamps and SACK if asked. Sequence numbers are kept as
+ * RFC 9293 for an active opener with window scaling, timestamps, SACK (the latest block first, RFC 2018 §4) and
+ * D-SACK (RFC 2883) if asked. Sequence numbers are kept as
  * plain offsets into the two streams (0 is SYN, 1 the first octet); congestion control is a fixed window that
  * shrinks to one segment after a timeout. It acknowledges every segment at once.
  */
@@ -25,6 +26,8 @@ export interface ReferenceClientOptions {
   readonly mss: number;
   readonly wscale: number | null;
   readonly sack: boolean;
+  /** False: octets that came twice are not reported. True by default. */
+  readonly dsack?: boolean;
   readonly timestamps: boolean;
   /** Receive buffer, octets. */
   readonly buffer: number;
@@ -60,6 +63,9 @@ export class ReferenceClient {
   #in: Uint8Array = new Uint8Array(4096);
   #have: Uint8Array = new Uint8Array(4096);
   #furthest = 0;
+  /** Where octets arrived last, and what of them had been there, until the next acknowledgement. */
+  #latest = 0;
+  #twice: readonly [number, number] | null = null;
   #finAt = -1;
   #read = 0;
   #readAt = -1;
@@ -229,15 +235,21 @@ export class ReferenceClient {
       throw new Error(`octets up to ${start + payload.length} beyond ${this.#advertised}`);
     }
     while (end + 2 > this.#in.length) this.#grow();
+    let twice = end;
+    let upTo = end;
     for (let at = 0; start + at < end; at++) {
       if (start + at < 1) continue;
       const index = start + at - 1;
+      if (this.#have[index] === 1 && twice === end) twice = start + at;
+      else if (this.#have[index] !== 1 && twice < end) upTo = Math.min(upTo, start + at);
       if (this.#have[index] === 1 && this.#in[index] !== payload[at]) {
         throw new Error(`octet ${index} came twice with different content`);
       }
       this.#in[index] = payload[at]!;
       this.#have[index] = 1;
     }
+    if (end > start) this.#latest = start;
+    if (twice < end && this.#options.dsack !== false && start > 0) this.#twice = [twice, upTo];
     this.#furthest = Math.max(this.#furthest, end);
     if ((flags & TcpFlag.FIN) !== 0 && end === start + payload.length) this.#finAt = end;
     if (this.#received === 0) this.#received = 1;
@@ -271,13 +283,25 @@ export class ReferenceClient {
 
   #sackBlocks(): TcpOption[] {
     const blocks: [number, number][] = [];
-    for (let at = this.#received; at < this.#furthest && blocks.length < 3; at++) {
+    for (let at = this.#received; at < this.#furthest; at++) {
       if (this.#have[at - 1] !== 1) continue;
       const start = at;
       while (at < this.#furthest && this.#have[at - 1] === 1) at++;
-      blocks.push([(this.#irs + start) >>> 0, (this.#irs + at) >>> 0]);
+      if (start <= this.#latest && this.#latest < at) blocks.unshift([start, at]);
+      else blocks.push([start, at]);
     }
-    return blocks.length === 0 ? [] : [{ kind: "sack", blocks }];
+    if (this.#twice !== null) {
+      const [start, end] = this.#twice;
+      const around = blocks.findIndex(([left, right]) => left <= start && end <= right);
+      if (around > 0) blocks.unshift(...blocks.splice(around, 1));
+      blocks.unshift([start, end]);
+      this.#twice = null;
+    }
+    if (blocks.length === 0) return [];
+    const edge = (at: number): number => (this.#irs + at) >>> 0;
+    return [
+      { kind: "sack", blocks: blocks.slice(0, 3).map(([l, r]) => [edge(l), edge(r)] as const) },
+    ];
   }
 
   /** Sends [start, end) of the own sequence space; empty: an acknowledgement. */

@@ -7,6 +7,8 @@ import { MAX_SLICES, type PacketSink } from "../../src/stack/ports.ts";
 import { StackStats } from "../../src/stack/stats.ts";
 import { Connection } from "../../src/stack/tcp/connection.ts";
 import { TcpContext } from "../../src/stack/tcp/context.ts";
+import * as flight from "../../src/stack/tcp/flight.ts";
+import * as rack from "../../src/stack/tcp/rack.ts";
 import * as reassembly from "../../src/stack/tcp/reassembly.ts";
 import * as sack from "../../src/stack/tcp/sack.ts";
 import * as sendBuffer from "../../src/stack/tcp/send-buffer.ts";
@@ -18,9 +20,10 @@ import { FULL_OFFLOAD } from "../../src/testing/memory-device.ts";
 const memory = plainMemory();
 const MSS = 100;
 let context: TcpContext;
+let time: TimerWheel;
 
 beforeEach(() => {
-  const time = new TimerWheel();
+  time = new TimerWheel();
   const stats = new StackStats();
   const pages = new PagePool(memory, time);
   const listener = { onTcpOpen: () => null, onUdpOpen: () => null, onDirty: () => {} };
@@ -51,62 +54,125 @@ function connection(): Connection {
 
 const BASE = -500;
 const SPAN = 2000;
-const block = fc.tuple(fc.integer({ min: -50, max: SPAN }), fc.integer({ min: 1, max: 400 }));
+const move = fc.oneof(
+  fc.record({ kind: fc.constant("send" as const), octets: fc.integer({ min: 1, max: 300 }) }),
+  fc.record({ kind: fc.constant("wait" as const), octets: fc.integer({ min: 1, max: 3 }) }),
+  fc.record({ kind: fc.constant("ack" as const), octets: fc.nat(200) }),
+  fc.record({ kind: fc.constant("repeat" as const), octets: fc.integer({ min: 1, max: 200 }) }),
+  fc.record({
+    kind: fc.constant("sack" as const),
+    from: fc.integer({ min: -20, max: 600 }),
+    octets: fc.integer({ min: 1, max: 400 }),
+  }),
+);
 
-test("the scoreboard equals a naive array of octets, for any blocks (RFC 6675 §3)", () => {
+/** What is known of one octet in flight; the time only while it may be in the network. */
+interface Octet {
+  sentAt: number;
+  flags: number;
+}
+
+test("the flight equals a naive array of octets, whatever is sent and told (RFC 6675 §3, RFC 8985 §5)", () => {
   fc.assert(
-    fc.property(fc.array(block, { maxLength: 40 }), fc.nat(SPAN), (blocks, una) => {
+    fc.property(fc.array(move, { maxLength: 60 }), (moves) => {
       const c = connection();
-      const naive = new Uint8Array(SPAN);
-      for (const [left, length] of blocks) {
-        const before = naive.reduce((a, b) => a + b, 0);
-        if (left > 0 && left + length <= SPAN) naive.fill(1, left, left + length);
-        const news = sack.update(c, BASE + left, BASE + left + length);
-        expect(news).toBe(naive.reduce((a, b) => a + b, 0) - before);
+      c.sackOk = true;
+      c.sndNxt = c.sndUna;
+      c.maxSndWnd = SPAN;
+      const before = context.ranges.size;
+      let now = time.now();
+      let octets: Octet[] = [];
+      for (const action of moves) {
+        if (action.kind === "wait") {
+          now += action.octets;
+          time.advance(now);
+        } else if (action.kind === "send") {
+          expect(flight.canSend(c)).toBe(true);
+          const end = (c.sndNxt + action.octets) | 0;
+          flight.sent(c, c.sndNxt, end);
+          c.sndNxt = end;
+          for (let n = 0; n < action.octets; n++) octets.push({ sentAt: now, flags: 0 });
+        } else if (action.kind === "ack") {
+          const acked = Math.min(action.octets, octets.length);
+          c.sndUna = (c.sndUna + acked) | 0;
+          rack.acknowledge(c);
+          octets = octets.slice(acked);
+        } else if (action.kind === "sack") {
+          const left = (c.sndUna + action.from) | 0;
+          const news = sack.update(c, left, (left + action.octets) | 0);
+          const isPossible = action.from > 0 && action.from + action.octets <= octets.length;
+          const told = isPossible ? octets.slice(action.from, action.from + action.octets) : [];
+          expect(news).toBe(told.filter(({ flags }) => flags !== SACKED).length);
+          for (const octet of told) octet.flags = SACKED;
+        } else {
+          flight.loseHead(c, action.octets);
+          const run = flight.firstLost(c);
+          const isLost = octets.length > 0 && octets[0]!.flags !== SACKED;
+          expect(run === -1).toBe(!isLost);
+          if (!isLost) continue;
+          const length = context.ranges.end[run]! - context.ranges.seq[run]!;
+          flight.resent(c, run);
+          flight.join(c);
+          for (const octet of octets.slice(0, length)) {
+            octet.flags = flight.Run.RETRANSMITTED;
+            octet.sentAt = now;
+          }
+        }
+        expect(shown(c)).toEqual(octets.map(plain));
+        expect(c.sackedOctets).toBe(octets.filter(({ flags }) => flags === SACKED).length);
+        expect(c.lostOctets).toBe(0);
       }
-      c.sndUna = BASE + una;
-      sack.advance(c);
-      naive.fill(0, 0, una);
-      expect(c.sackedOctets).toBe(naive.reduce((a, b) => a + b, 0));
-      expect(sack.holes(c, BASE + una, BASE + SPAN)).toBe(SPAN - una - c.sackedOctets);
-      const firstHole = naive.indexOf(0, una);
-      expect(sack.skip(c, BASE + una)).toBe(BASE + (firstHole < 0 ? SPAN : firstHole));
-      if (firstHole >= 0) {
-        const next = naive.indexOf(1, firstHole);
-        const end = next < 0 ? SPAN : next;
-        expect(sack.holeEnd(c, BASE + firstHole, BASE + SPAN)).toBe(BASE + end);
-      }
-      expect(sack.lostEnd(c)).toBe(BASE + naiveLostEnd(naive, una));
-      sack.clear(c);
-      expect(context.ranges.size).toBe(0);
+      flight.clear(c);
+      expect(context.ranges.size).toBe(before);
     }),
-    { numRuns: 500 },
+    { numRuns: 300 },
   );
 });
 
-/** RFC 6675 §4 IsLost, octet by octet. */
-function naiveLostEnd(sacked: Uint8Array, una: number): number {
-  let end = una;
-  for (let at = una; at < SPAN; at++) {
-    if (sacked[at] === 1) continue;
-    let octets = 0;
-    let runs = 0;
-    for (let above = at + 1; above < SPAN; above++) {
-      octets += sacked[above] as number;
-      if (sacked[above] === 1 && sacked[above - 1] === 0) runs++;
-    }
-    if (runs >= 3 || octets > 2 * MSS) end = at + 1;
-  }
-  return end;
+const { SACKED } = flight.Run;
+
+function plain({ sentAt, flags }: Octet): string {
+  return flags === SACKED ? "sacked" : `${flags} at ${sentAt}`;
 }
 
-test("the scoreboard is bounded: more blocks are not believed", () => {
+/** The runs of a flight octet by octet. @throws where neighbours have a hole between them or should be one. */
+function shown(c: Connection): string[] {
+  const { ranges } = context;
+  const octets: string[] = [];
+  let seq = c.sndUna;
+  let count = 0;
+  for (let run = c.runHead; run !== -1; run = ranges.next[run]!) {
+    expect(ranges.seq[run]).toBe(seq);
+    const octet = plain({ sentAt: ranges.start[run]! >> 4, flags: ranges.page[run]! });
+    for (; seq !== ranges.end[run]; seq = (seq + 1) | 0) octets.push(octet);
+    count++;
+  }
+  expect(seq).toBe(c.sndNxt);
+  expect(c.runCount).toBe(count);
+  return octets;
+}
+
+test("the flight is bounded: holes beyond are not believed, later transmissions join the last", () => {
+  const { MAX_RUNS, SPARE_RUNS } = flight;
   const c = connection();
-  c.sndNxt = BASE + 4 * sack.MAX_BLOCKS;
-  for (let n = 1; n <= 2 * sack.MAX_BLOCKS; n++) sack.update(c, BASE + 2 * n - 1, BASE + 2 * n);
-  expect(c.sackCount).toBe(sack.MAX_BLOCKS);
-  expect(context.ranges.size).toBe(sack.MAX_BLOCKS);
-  sack.clear(c);
+  c.sndNxt = c.sndUna;
+  for (let n = 0; n < 2 * MAX_RUNS; n++) {
+    time.advance(n);
+    expect(flight.canSend(c)).toBe(true);
+    flight.sent(c, c.sndNxt, c.sndNxt + 2);
+    c.sndNxt += 2;
+  }
+  expect(c.runCount).toBe(MAX_RUNS);
+  // The last run was sent when its last octet was, and nothing of it earlier.
+  expect(flight.age(c, c.runTail)).toBe(0);
+  expect(sack.update(c, c.sndUna + 1, c.sndUna + 3)).toBe(0);
+  flight.clear(c);
+  flight.sent(c, c.sndUna, c.sndUna + 4 * MAX_RUNS);
+  c.sndNxt = c.sndUna + 4 * MAX_RUNS;
+  for (let n = 1; n < MAX_RUNS; n++) sack.update(c, c.sndUna + 2 * n, c.sndUna + 2 * n + 1);
+  expect(c.runCount).toBe(MAX_RUNS - SPARE_RUNS);
+  flight.clear(c);
+  expect(context.ranges.size).toBe(0);
 });
 
 const segment = fc.tuple(fc.integer({ min: 1, max: SPAN }), fc.integer({ min: 1, max: 400 }));

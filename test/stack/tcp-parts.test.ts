@@ -85,7 +85,21 @@ test("the first measurement sets SRTT and RTTVAR, later ones smooth (RFC 6298 §
   expect(rtt.rto).toBe(800 + 4 * 400);
   for (let n = 0; n < 200; n++) rtt.sample(400);
   expect(rtt.srtt).toBe(400);
-  expect(rtt.rto).toBeLessThan(430);
+  // The floor is above SRTT: a delayed ACK on a steady path is no loss.
+  expect(rtt.rto).toBeLessThan(615);
+  expect(rtt.rto).toBeGreaterThanOrEqual(600);
+});
+
+test("the least round trip is that of the last minutes (RFC 8985 §6.2 step 1)", () => {
+  const rtt = new RttEstimator();
+  expect(rtt.min).toBe(0);
+  rtt.observe(40, 1000);
+  rtt.observe(50, 2000);
+  expect(rtt.min).toBe(40);
+  rtt.observe(30, 3000);
+  expect(rtt.min).toBe(30);
+  for (let now = 10_000; now < 600_000; now += 1000) rtt.observe(60, now);
+  expect(rtt.min).toBe(60);
 });
 
 test("the RTO stays between 200 ms and a minute, whatever is measured", () => {

@@ -6,6 +6,8 @@
  * what held the sender back (RFC 7661 §4.3 in its simplest form).
  */
 
+import type { CongestionName } from "../ports.ts";
+
 export interface CongestionControl {
   /** Octets that may be in flight. */
   readonly cwnd: number;
@@ -17,6 +19,8 @@ export interface CongestionControl {
   lost(flight: number, mss: number): void;
   /** The retransmission timer expired; `first`: for the first time since the last progress. */
   timedOut(flight: number, mss: number, first: boolean): void;
+  /** The last of these reductions was not called for: as if it had not been (RFC 4015 §3.2, RFC 9438 §4.9). */
+  undo(): void;
   /** Nothing was sent for longer than the RTO (RFC 5681 §4.1). */
   restarted(mss: number): void;
 }
@@ -26,10 +30,16 @@ export function initialWindow(mss: number): number {
   return Math.min(10 * mss, Math.max(2 * mss, 14600));
 }
 
+export function createCongestionControl(name: CongestionName, mss: number): CongestionControl {
+  return name === "newreno" ? new NewReno(mss) : new Cubic(mss);
+}
+
 export class NewReno implements CongestionControl {
   cwnd: number;
   ssthresh: number = UNLIMITED;
   #counted = 0;
+  #cwndBefore = 0;
+  #ssthreshBefore: number = UNLIMITED;
 
   constructor(mss: number) {
     this.cwnd = initialWindow(mss);
@@ -46,14 +56,25 @@ export class NewReno implements CongestionControl {
   }
 
   lost(flight: number, mss: number): void {
-    this.ssthresh = Math.max(flight >> 1, 2 * mss);
+    this.#halve(flight, mss);
     this.cwnd = this.ssthresh;
-    this.#counted = 0;
   }
 
   timedOut(flight: number, mss: number, first: boolean): void {
-    if (first) this.ssthresh = Math.max(flight >> 1, 2 * mss);
+    if (first) this.#halve(flight, mss);
     this.cwnd = mss;
+  }
+
+  undo(): void {
+    this.cwnd = Math.max(this.cwnd, this.#cwndBefore);
+    this.ssthresh = Math.max(this.ssthresh, this.#ssthreshBefore);
+  }
+
+  /** RFC 5681 §3.1 (4). */
+  #halve(flight: number, mss: number): void {
+    this.#cwndBefore = this.cwnd;
+    this.#ssthreshBefore = this.ssthresh;
+    this.ssthresh = Math.max(flight >> 1, 2 * mss);
     this.#counted = 0;
   }
 
@@ -75,6 +96,12 @@ export class Cubic implements CongestionControl {
   #k = 0;
   /** ms; -1: congestion avoidance has not begun. */
   #epochStart = -1;
+  /** When the window was last what held the sender back, ms. */
+  #ackedAt = 0;
+  // Before the last congestion event
+  #cwndBefore = 0;
+  #ssthreshBefore: number = UNLIMITED;
+  #wMaxBefore = 0;
 
   constructor(mss: number) {
     this.cwnd = initialWindow(mss);
@@ -83,7 +110,11 @@ export class Cubic implements CongestionControl {
   acked(octets: number, mss: number, srtt: number, now: number): void {
     const rest = slowStart(this, octets);
     if (rest === 0) return;
+    const pause = now - this.#ackedAt;
+    this.#ackedAt = now;
     if (this.#epochStart < 0) this.#begin(mss, now);
+    // RFC 9438 §5.8: time in which the window held nothing back does not count.
+    else if (pause > srtt + PAUSE) this.#epochStart += pause;
     const t = (now - this.#epochStart) / 1000;
     const offset = t + srtt / 1000 - this.#k;
     const cubic = this.#wMax + C * offset * offset * offset * mss;
@@ -101,18 +132,23 @@ export class Cubic implements CongestionControl {
   }
 
   lost(flight: number, mss: number): void {
-    this.#congested();
-    this.ssthresh = Math.max(Math.floor(flight * BETA), 2 * mss);
+    this.#congested(flight, mss);
     this.cwnd = this.ssthresh;
   }
 
   timedOut(flight: number, mss: number, first: boolean): void {
-    if (first) {
-      this.#congested();
-      this.ssthresh = Math.max(Math.floor(flight * BETA), 2 * mss);
-    }
+    if (first) this.#congested(flight, mss);
+    // RFC 9438 §4.8: K is 0 and W_max the window at which congestion avoidance will begin.
+    this.#wMax = 0;
     this.#epochStart = -1;
     this.cwnd = mss;
+  }
+
+  undo(): void {
+    this.cwnd = Math.max(this.cwnd, this.#cwndBefore);
+    this.ssthresh = Math.max(this.ssthresh, this.#ssthreshBefore);
+    this.#wMax = this.#wMaxBefore;
+    this.#epochStart = -1;
   }
 
   restarted(mss: number): void {
@@ -132,7 +168,11 @@ export class Cubic implements CongestionControl {
     }
   }
 
-  #congested(): void {
+  #congested(flight: number, mss: number): void {
+    this.#cwndBefore = this.cwnd;
+    this.#ssthreshBefore = this.ssthresh;
+    this.#wMaxBefore = this.#wMax;
+    this.ssthresh = Math.max(Math.floor(flight * BETA), 2 * mss);
     this.#cwndPrior = this.cwnd;
     // RFC 9438 §4.7: fast convergence.
     this.#wMax = this.cwnd < this.#wMax ? (this.cwnd * (1 + BETA)) / 2 : this.cwnd;
@@ -162,4 +202,6 @@ const MAX_CWND = 0x3fffffff;
 /** RFC 9438 §5: C in segments per second cubed, and the multiplicative decrease. */
 const C = 0.4;
 const BETA = 0.7;
+/** ms beyond a round trip without an ACK that counts: the sender had nothing to send. */
+const PAUSE = 100;
 const ALPHA: number = (3 * (1 - BETA)) / (1 + BETA);

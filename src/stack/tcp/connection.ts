@@ -21,15 +21,16 @@ import { firstWindow } from "./budget.ts";
 import type { CongestionControl } from "./congestion.ts";
 import type { ConnectionList } from "./connection-list.ts";
 import type { TcpContext } from "./context.ts";
+import { Recovery } from "./flight.ts";
 import { DRAIN, watch } from "./lifetimes.ts";
+import { Rack } from "./rack.ts";
 import { NONE } from "./ranges.ts";
 import * as receiveBuffer from "./receive-buffer.ts";
-import { Recovery } from "./recovery.ts";
 import { RttEstimator } from "./rtt.ts";
 import * as sendBuffer from "./send-buffer.ts";
 import { seqAdd } from "./seq.ts";
 import { Event, State, transition } from "./state.ts";
-import { expire, TimerKind } from "./timers.ts";
+import { expire, TimerKind, Wait } from "./timers.ts";
 
 export class Connection implements TcpConnection, TimerHandler {
   readonly context: TcpContext;
@@ -133,6 +134,10 @@ export class Connection implements TcpConnection, TimerHandler {
   oooRecent0 = 0;
   oooRecent1 = 0;
   oooRecent2 = 0;
+  /** What arrived twice, not reported yet (RFC 2883). */
+  hasDuplicate = false;
+  duplicateLeft = 0;
+  duplicateRight = 0;
   /** The client's FIN was seen, at `finSeq`; it counts once RCV.NXT gets there. */
   finSeen = false;
   finSeq = 0;
@@ -159,25 +164,43 @@ export class Connection implements TcpConnection, TimerHandler {
   dupAcks = 0;
   /** SND.NXT when recovery began (RFC 6675 RecoveryPoint, RFC 6582 recover). */
   recover = 0;
-  /** Octets before it that are neither acknowledged nor SACKed are lost. */
-  lostEnd = 0;
-  /** Lost octets before it were sent again (RFC 6675 HighRxt). */
-  highRxt = 0;
-  sackHead: number = NONE;
-  sackCount = 0;
+  readonly rack: Rack = new Rack();
+  // The flight: runs in order, SND.UNA first
+  runHead: number = NONE;
+  runTail: number = NONE;
+  runCount = 0;
   sackedOctets = 0;
-  /** Time-outs in a row, for back-off. */
+  /** Lost, and not sent again since. */
+  lostOctets = 0;
+  // Proportional rate reduction (RFC 9937 §5): RecoverFS, prr_delivered, prr_out, and the window they make
+  prrFlight = 0;
+  prrDelivered = 0;
+  prrOut = 0;
+  prrWindow = 0;
+  // What tells a reduction of the window that was not called for: SND.UNA when it began, when something was sent
+  // again first, and the octets that were and did not arrive twice (RFC 3522, RFC 3708)
+  isUndoable = false;
+  undoFrom = 0;
+  hasRepeated = false;
+  repeatedAt = 0;
+  repeatedOctets = 0;
+  /** Time-outs in a row. */
   timeouts = 0;
+  /** Doublings of the RTO, until something is measured (RFC 6298 §5.5). */
+  backoff = 0;
+  /** What the retransmission timer waits for, and what the RTO counts from, ms. */
+  waitsFor: Wait = Wait.RTO;
+  rtoBase = 0;
   /** When the first of them was, ms as int32. */
   firstTimeoutAt = 0;
-  /** Without timestamps one segment is timed: the end of it, and when it left. */
+  /** The SYN-ACK was sent once, and when (RFC 6298 §3). */
   isTiming = false;
-  timedSeq = 0;
   timedAt = 0;
   /** When data was sent last, ms as int32. */
   lastSentAt = 0;
-  /** The congestion window, not the client's, ended the last flight. */
+  /** The congestion window, not the client's, ended the flight; SND.NXT when it did last. */
   cwndLimited = false;
+  limitedUntil = 0;
   /** The window is closed, or too small to be worth a segment: the timer probes (RFC 9293 §3.8.6.1). */
   isProbing = false;
   probeDue = false;

@@ -8,7 +8,7 @@
 import { FlowTable } from "../flow-table.ts";
 import type { Icmp } from "../icmp.ts";
 import type { PagePool } from "../page-pool.ts";
-import type { StackListener, StackMemory, StackOptions } from "../ports.ts";
+import type { CongestionName, StackListener, StackMemory, StackOptions } from "../ports.ts";
 import type { StackStats } from "../stats.ts";
 import type { Timer, Timers } from "../timer-wheel.ts";
 import type { Endpoint } from "../wire/address.ts";
@@ -16,6 +16,7 @@ import { ACK, FIN, RST, SYN, type TcpSegment } from "../wire/tcp.ts";
 import { ChallengeLimit } from "./challenge.ts";
 import type { Connection } from "./connection.ts";
 import { ConnectionList } from "./connection-list.ts";
+import * as flight from "./flight.ts";
 import { Lifetimes } from "./lifetimes.ts";
 import { PendingOpens } from "./pending.ts";
 import { NONE, Ranges } from "./ranges.ts";
@@ -23,7 +24,6 @@ import * as reassembly from "./reassembly.ts";
 import * as receiveBuffer from "./receive-buffer.ts";
 import { dropFillPage } from "./receive-pages.ts";
 import { ResetQueue } from "./resets.ts";
-import * as sack from "./sack.ts";
 import * as sendBuffer from "./send-buffer.ts";
 import { seqAdd } from "./seq.ts";
 import { State } from "./state.ts";
@@ -53,6 +53,7 @@ export class TcpContext {
   /** Accepted, and the client has not acknowledged the SYN-ACK yet. Oldest first. */
   readonly halfOpen: ConnectionList = new ConnectionList();
   readonly maxHalfOpen: number;
+  readonly congestion: CongestionName;
   /** Waiting for pages to be freed. */
   readonly starved: ConnectionList = new ConnectionList();
   /** Delivers events that no batch will. */
@@ -103,6 +104,7 @@ export class TcpContext {
     this.maxTimeWait = options.maxTimeWait ?? DEFAULT_MAX_TIME_WAIT;
     this.challenges = new ChallengeLimit(options.secret);
     this.maxHalfOpen = options.maxHalfOpen ?? DEFAULT_MAX_HALF_OPEN;
+    this.congestion = options.congestion ?? "cubic";
     this.resets = new ResetQueue(memory.bytes, stats);
     this.lifetimes = new Lifetimes(options);
     this.pending = new PendingOpens(this, icmp, options);
@@ -196,7 +198,9 @@ export class TcpContext {
   /** Frees what sending needs: nothing is left to be sent. */
   releaseSender(connection: Connection): void {
     sendBuffer.clear(connection);
-    sack.clear(connection);
+    flight.clear(connection);
+    connection.rack.isProbing = false;
+    connection.rack.reorderingAt = -1;
     connection.wantsWritable = false;
     connection.congestion = null;
   }

@@ -7,7 +7,7 @@
 
 import { CWR, ECE, type TcpSegment } from "../wire/tcp.ts";
 import type { Connection } from "./connection.ts";
-import { Recovery } from "./recovery.ts";
+import { Recovery } from "./flight.ts";
 import { seqAfter } from "./seq.ts";
 
 /** Codepoints of the ECN field (RFC 3168 §5). */
@@ -36,6 +36,8 @@ export function acknowledged(c: Connection, s: TcpSegment): void {
     c.isReduced = true;
     c.reducedUntil = c.sndNxt;
     c.cwrDue = true;
+    // An echo is no guess: what a recovery before it may take back is not this.
+    c.isUndoable = false;
     c.congestion.lost(c.cwndLimited ? c.congestion.cwnd : c.flight, c.sndMss);
     c.context.stats.tcpCongestionEchoes++;
   }

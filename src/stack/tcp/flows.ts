@@ -316,6 +316,7 @@ export class TcpFlows implements TimerHandler {
     for (let left = starved.size; left > 0 && pages.inUse < pages.limit; left--) {
       const c = starved.head as Connection;
       starved.remove(c);
+      c.markDirty();
       if (c.wantsWritable) {
         c.wantsWritable = false;
         c.handler?.onWritable();

@@ -10,9 +10,11 @@ import type { TcpSegment } from "../wire/tcp.ts";
 import { ACK, FIN, RST, SYN } from "../wire/tcp.ts";
 import { challenge } from "./challenge.ts";
 import { beginTimeWait, conclude, reset, restartTimeWait } from "./closing.ts";
-import { Cubic } from "./congestion.ts";
+import { createCongestionControl } from "./congestion.ts";
 import type { Connection } from "./connection.ts";
 import * as ecn from "./ecn.ts";
+import * as flight from "./flight.ts";
+import * as rack from "./rack.ts";
 import * as reassembly from "./reassembly.ts";
 import * as receiveBuffer from "./receive-buffer.ts";
 import * as recovery from "./recovery.ts";
@@ -20,7 +22,7 @@ import * as sack from "./sack.ts";
 import * as sendBuffer from "./send-buffer.ts";
 import { seqAdd, seqAfter, seqBefore } from "./seq.ts";
 import { Event, hasReceivedFin, hasSentFin, State, transition } from "./state.ts";
-import { armRetransmission } from "./timers.ts";
+import { armRetransmission, rearmRetransmission } from "./timers.ts";
 
 /** A segment of an accepted connection. SYNs that begin a new one are not for here: see flows.ts. */
 export function segmentArrives(c: Connection, s: TcpSegment): void {
@@ -107,6 +109,9 @@ function checkSequence(c: Connection, s: TcpSegment, length: number): boolean {
   if (octets > 0) {
     // A retransmission: its ACK was lost, and with it that of a FIN behind it.
     if (c.state === State.TIME_WAIT) restartTimeWait(c);
+    if (length > 0 && offset + length <= 0) {
+      reassembly.noteDuplicate(c, s.seq, seqAdd(s.seq, length));
+    }
     c.ackDue = true;
     c.markDirty();
   } else {
@@ -142,15 +147,17 @@ function establish(c: Connection, s: TcpSegment): boolean {
   }
   c.enter(Event.ACK_OF_SYN);
   c.list?.remove(c);
-  c.congestion = new Cubic(c.sndMss);
-  measure(c, s);
+  c.congestion = createCongestionControl(context.congestion, c.sndMss);
   c.sndUna = s.ack;
+  c.rack.start(s.ack, context.timers.now() | 0);
+  measureHandshake(c, s);
   c.sndWnd = s.window << c.sndScale;
   c.sndWl1 = s.seq;
   c.sndWl2 = s.ack;
   // The window of the SYN counts among those seen, as it was a window (never scaled).
   if (c.sndWnd > c.maxSndWnd) c.maxSndWnd = c.sndWnd;
   c.timeouts = 0;
+  c.backoff = 0;
   context.timers.clear(c.retransmitTimer);
   context.stats.tcpEstablished++;
   c.markDirty();
@@ -166,21 +173,26 @@ function checkAck(c: Connection, s: TcpSegment, length: number): boolean {
     return false;
   }
   if (c.state === State.TIME_WAIT) return true;
-  let news = 0;
-  if (c.sackOk) {
-    for (let i = 0; i < s.sackCount; i++) {
-      news += sack.update(c, s.sackEdges[2 * i], s.sackEdges[2 * i + 1]);
-    }
-  }
+  c.rack.beginAck(c.timestamps && s.hasTimestamps, (s.tsEcr - c.tsOffset) | 0);
+  const news = c.sackOk && s.sackCount > 0 ? sack.take(c, s) : 0;
   if (c.ecnOk && acked >= 0) ecn.acknowledged(c, s);
   const wasClosed = c.sndWnd === 0;
+  const wasFast = c.recovery === flight.Recovery.FAST;
   const opened = acked >= 0 && updateWindow(c, s, acked);
+  // RFC 5681 §2: what a duplicate is. With SACK it has to tell something (RFC 6675 §2).
+  const isPlain = acked === 0 && length === 0 && !opened && !(s.flags & FIN) && s.sackCount === 0;
+  const canBe = acked === 0 && c.flight > 0 && !c.isProbing;
+  const isDuplicate = canBe && (c.sackOk ? news > 0 : isPlain);
+  if (acked > 0) progress(c, s);
+  if (acked > 0 || news > 0 || isPlain || c.rack.hasDsack) {
+    recovery.onAck(c, acked, isDuplicate, isPlain);
+    if (c.rack.delivered > 0) rearmRetransmission(c);
+    c.markDirty();
+  }
   if (acked > 0) {
-    progress(c, s, acked);
+    grow(c, acked, wasFast);
+    if (hasSentFin(c.state) && c.sndUna === c.sndNxt) takeAckOfFin(c);
   } else if (acked === 0 && c.flight > 0) {
-    // RFC 5681 §2: what a duplicate is. With SACK it has to tell something (RFC 6675 §2).
-    const isDuplicate = c.sackOk ? news > 0 : length === 0 && !opened && !(s.flags & FIN);
-    if (isDuplicate && !c.isProbing) recovery.onDuplicate(c);
     if (wasClosed && opened) repeatDropped(c);
     answerProbe(c);
     c.markDirty();
@@ -215,14 +227,19 @@ function answerProbe(c: Connection): void {
   if (c.sndWnd === 0) {
     c.firstTimeoutAt = c.context.timers.now() | 0;
     if (c.timeouts > MAX_PROBE_BACKOFF) c.timeouts = MAX_PROBE_BACKOFF;
+    if (c.backoff > MAX_PROBE_BACKOFF) c.backoff = MAX_PROBE_BACKOFF;
     return;
   }
   if (!c.isProbing) return;
   c.isProbing = false;
   c.probeDue = false;
   c.timeouts = 0;
+  c.backoff = 0;
   // The octet of the probe was not taken: it goes out again as the first of what may be sent now.
-  if (!hasSentFin(c.state)) c.sndNxt = c.sndUna;
+  if (!hasSentFin(c.state)) {
+    c.sndNxt = c.sndUna;
+    flight.clear(c);
+  }
   if (c.flight === 0) c.context.timers.clear(c.retransmitTimer);
 }
 
@@ -231,33 +248,30 @@ function answerProbe(c: Connection): void {
  * it now rather than when a timer that has backed off comes round.
  */
 function repeatDropped(c: Connection): void {
-  if (c.recovery !== recovery.Recovery.LOSS) return;
+  if (c.recovery !== flight.Recovery.LOSS) return;
   c.timeouts = 0;
-  c.highRxt = c.sndUna;
+  c.backoff = 0;
+  recovery.loseAll(c);
   armRetransmission(c);
 }
 
-/** SND.UNA moves by `acked` octets. */
-function progress(c: Connection, s: TcpSegment, acked: number): void {
-  const { timers } = c.context;
-  const wasRepairing = c.recovery === recovery.Recovery.FAST;
-  measure(c, s);
+/** SND.UNA moves. */
+function progress(c: Connection, s: TcpSegment): void {
   c.sndUna = s.ack;
-  sack.advance(c);
+  rack.acknowledge(c);
   sendBuffer.acknowledge(c, s.ack);
+  measure(c);
   c.timeouts = 0;
-  recovery.onProgress(c, acked);
-  if (!wasRepairing && (c.cwndLimited || c.recovery === recovery.Recovery.LOSS)) {
-    c.congestion?.acked(acked, c.sndMss, c.rtt.srtt, timers.now());
-  }
-  if (c.isProbing) {
-    c.isProbing = false;
-    c.probeDue = false;
-  }
-  if (c.flight === 0) timers.clear(c.retransmitTimer);
-  else armRetransmission(c);
-  if (hasSentFin(c.state) && c.sndUna === c.sndNxt) takeAckOfFin(c);
-  c.markDirty();
+  c.isProbing = false;
+  c.probeDue = false;
+  c.rtoBase = c.context.timers.now();
+}
+
+/** The congestion window: what was acknowledged while nothing was, or is now, being repaired by fast recovery. */
+function grow(c: Connection, acked: number, wasFast: boolean): void {
+  if (wasFast || c.recovery === flight.Recovery.FAST) return;
+  if (!c.cwndLimited && c.recovery !== flight.Recovery.LOSS) return;
+  c.congestion?.acked(acked, c.sndMss, c.rtt.srtt, c.context.timers.now());
 }
 
 function takeAckOfFin(c: Connection): void {
@@ -268,16 +282,27 @@ function takeAckOfFin(c: Connection): void {
   else if (c.state === State.CLOSED) conclude(c);
 }
 
-/** RTTM (RFC 7323 §4), or the one segment that is timed (RFC 6298 §3, Karn). */
-function measure(c: Connection, s: TcpSegment): void {
-  const now = c.context.timers.now() | 0;
-  if (c.timestamps) {
-    const rtt = (now - ((s.tsEcr - c.tsOffset) | 0)) | 0;
-    if (rtt >= 0 && rtt < MAX_RTT) c.rtt.sample(rtt);
-  } else if (c.isTiming && !seqBefore(s.ack, c.timedSeq)) {
-    c.isTiming = false;
-    c.rtt.sample((now - c.timedAt) | 0);
-  }
+/**
+ * The round trip of what was sent once and acknowledged or SACKed now; where all of it was sent again only a
+ * timestamp can tell (RFC 6298 §3, RFC 7323 §4). A measurement ends the back-off (RFC 6298 §5.7).
+ */
+function measure(c: Connection): void {
+  const { rack: ack } = c;
+  let rtt = ack.ackRtt >= 0 ? ack.ackRtt : ack.sackRtt;
+  if (rtt < 0 && ack.hasEcho) rtt = ((c.context.timers.now() | 0) - ack.echo) | 0;
+  if (rtt < 0 || rtt >= MAX_RTT) return;
+  c.rtt.sample(rtt);
+  c.backoff = 0;
+}
+
+/** The SYN-ACK's round trip: by its timestamp, or if it was sent once. */
+function measureHandshake(c: Connection, s: TcpSegment): void {
+  const now = c.context.timers.now();
+  const sentAt = c.timestamps ? (s.tsEcr - c.tsOffset) | 0 : c.timedAt;
+  const rtt = ((now | 0) - sentAt) | 0;
+  if ((!c.timestamps && !c.isTiming) || rtt < 0 || rtt >= MAX_RTT) return;
+  c.rtt.sample(rtt);
+  c.rtt.observe(rtt, now);
 }
 
 /** Seventh: the octets (RFC 9293 §3.10.7.4), cut to what is new and inside the window. */
@@ -297,6 +322,7 @@ function takeOctets(c: Connection, s: TcpSegment, length: number): void {
   let start = s.payloadStart;
   let end = s.payloadEnd;
   if (offset < 0) {
+    reassembly.noteDuplicate(c, s.seq, c.rcvNxt);
     start -= offset;
     offset = 0;
     c.ackNow = true;

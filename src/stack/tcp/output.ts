@@ -3,7 +3,8 @@
  *
  *     RST        and nothing else
  *     SYN-ACK    while SYN_RECEIVED, and an ACK for what is not acceptable then
- *     lost       octets between HighRxt and lostEnd, as cwnd − pipe allows (recovery.ts)
+ *     tail       a loss probe, whatever cwnd says (RFC 8985 §7.3)
+ *     lost       runs of the flight that are (rack.ts), as cwnd − pipe allows (recovery.ts)
  *     new        octets behind SND.NXT, as the client's window and cwnd − pipe allow; FIN behind the last
  *     probe      of a window that is closed
  *     ACK        if one is due and nothing above carried it
@@ -38,15 +39,17 @@ import {
 } from "../wire/tcp.ts";
 import type { Connection } from "./connection.ts";
 import * as ecn from "./ecn.ts";
+import * as flight from "./flight.ts";
+import * as rack from "./rack.ts";
+import { NONE } from "./ranges.ts";
 import * as reassembly from "./reassembly.ts";
 import { receiveSpace } from "./receive-buffer.ts";
 import * as recovery from "./recovery.ts";
 import { emitReset } from "./resets.ts";
-import * as sack from "./sack.ts";
 import * as sendBuffer from "./send-buffer.ts";
 import { seqAdd, seqAfter, seqBefore } from "./seq.ts";
 import { Event, hasSentFin, State } from "./state.ts";
-import { armRetransmission } from "./timers.ts";
+import { armRetransmission, rearmRetransmission } from "./timers.ts";
 
 /** What {@link output} found. */
 export const Output = {
@@ -92,13 +95,13 @@ function nextSegment(c: Connection, sink: PacketSink): number {
   if (congestion === null) return NOTHING;
   const headers = (c.target.isV4 ? IPV4_HEADER : IPV6_HEADER) + TCP_HEADER + optionsLength(c);
   const mss = payloadOf(c);
-  if (c.recovery !== recovery.Recovery.NONE) {
-    const seq = recovery.nextLost(c);
-    if (seqBefore(seq, c.lostEnd)) return repeat(c, sink, seq, mss, headers);
-  }
+  if (c.rack.probeDue) return probeTail(c, sink, mss);
+  const lost = flight.firstLost(c);
+  if (lost !== NONE) return repeat(c, sink, lost, mss, headers);
   const unsent = sendBuffer.unsent(c);
   if (c.probeDue) return probe(c, sink, unsent, mss);
-  c.cwndLimited = false;
+  // An ACK of what left while the window was full still counts for its growth.
+  if (!seqBefore(c.sndUna, c.limitedUntil)) c.cwndLimited = false;
   if (unsent === 0) {
     return c.finQueued && !hasSentFin(c.state) ? fresh(c, sink, 0) : NOTHING;
   }
@@ -108,9 +111,10 @@ function nextSegment(c: Connection, sink: PacketSink): number {
   if (length <= 0) return stalled(c);
   if (c.flight === 0) restartIfIdle(c);
   const inNetwork = recovery.pipe(c);
-  const room = congestion.cwnd - inNetwork;
+  const room = recovery.window(c) - inNetwork;
   if (room < length) {
     c.cwndLimited = true;
+    c.limitedUntil = c.sndNxt;
     if (room < mss && inNetwork > 0) return NOTHING;
     length = Math.min(length, Math.max(mss, room - (room % mss)));
   }
@@ -126,49 +130,90 @@ function nextSegment(c: Connection, sink: PacketSink): number {
   return fresh(c, sink, length);
 }
 
-/** Sends lost octets again. */
+/** Sends the lost `run` again, or as much of it as may leave. */
 function repeat(
   c: Connection,
   sink: PacketSink,
-  seq: number,
+  run: number,
   mss: number,
   headers: number,
 ): number {
-  const end = sack.holeEnd(c, seq, c.lostEnd);
-  let room = (c.congestion?.cwnd ?? 0) - recovery.pipe(c);
+  const { ranges } = c.context;
+  const seq = ranges.seq[run];
+  let room = recovery.window(c) - recovery.pipe(c);
   if (room < mss) {
     // The first of them leaves whatever the pipe holds (RFC 6675 §5 (4.3), RFC 6582 §3.2).
     if (seq !== c.sndUna) return NOTHING;
     room = mss;
   }
   const largest = sendBuffer.largestPayload(c, headers, mss);
-  const length = Math.min((end - seq) | 0, room - (room % mss), largest);
+  const length = Math.min((ranges.end[run] - seq) | 0, room - (room % mss), largest);
+  const end = seqAdd(seq, length);
+  if (end !== ranges.end[run] && !flight.split(c, run, end, 0)) return NOTHING;
   if (!emit(c, sink, seq, length)) return FULL;
-  c.highRxt = seqAdd(seq, length);
-  c.isTiming = false;
+  flight.resent(c, run);
+  flight.join(c);
+  recovery.repeated(c, length);
   c.context.stats.tcpRetransmissions++;
   if (seq === c.sndUna) armRetransmission(c);
   return SENT;
 }
 
+/** The probe of a tail (RFC 8985 §7.3): the next segment, or the last one again. Afterwards the RTO runs. */
+function probeTail(c: Connection, sink: PacketSink, mss: number): number {
+  c.rack.probeDue = false;
+  const tail = c.runTail;
+  if (tail === NONE || rack.probeTimeout(c) < 0) {
+    rearmRetransmission(c);
+    return SENT;
+  }
+  const next = Math.min(sendBuffer.unsent(c), mss);
+  const usable = (c.sndUna + c.sndWnd - c.sndNxt) | 0;
+  const isNew = next > 0 && next <= usable && flight.canSend(c);
+  if (isNew ? fresh(c, sink, next) === FULL : !repeatTail(c, sink, tail, mss)) {
+    c.rack.probeDue = true;
+    return FULL;
+  }
+  rack.probed(c, !isNew);
+  armRetransmission(c);
+  return SENT;
+}
+
+/** Sends the last segment again; the runs of a flight begin where segments do. False: the sink is full. */
+function repeatTail(c: Connection, sink: PacketSink, tail: number, mss: number): boolean {
+  const { ranges } = c.context;
+  const length = (ranges.end[tail] - ranges.seq[tail]) | 0;
+  const fin = length > 1 && hasSentFin(c.state) ? 1 : 0;
+  const last = ((length - fin - 1) % mss) + 1 + fin;
+  const seq = (ranges.end[tail] - last) | 0;
+  const isWhole = last === length || !flight.split(c, tail, seq, 0);
+  if (!emit(c, sink, seq, last)) return false;
+  flight.resent(c, isWhole ? tail : c.runTail);
+  c.context.stats.tcpRetransmissions++;
+  return true;
+}
+
 /** Sends `length` octets from SND.NXT, and FIN behind the last. */
 function fresh(c: Connection, sink: PacketSink, length: number): number {
   const seq = c.sndNxt;
+  if (!flight.canSend(c)) {
+    // Nothing in flight will free a run: look again when others may have.
+    if (c.flight === 0) c.context.starve(c);
+    return NOTHING;
+  }
   const isLast = c.finQueued && seqAdd(seq, length) === c.sndEnd;
   const count = isLast ? length + 1 : length;
   const field = c.ecnOk && length > 0 ? ecn.Ecn.ECT_0 : ecn.Ecn.NOT_ECT;
   // FIN is part of the segment because sndNxt will be behind it: see emit.
   if (!emit(c, sink, seq, count, field)) return FULL;
   if (field !== ecn.Ecn.NOT_ECT) ecn.cwrSent(c);
+  if (c.flight === 0 || c.isProbing) c.rtoBase = c.context.timers.now();
   c.sndNxt = seqAdd(seq, count);
+  flight.sent(c, seq, c.sndNxt);
+  c.prrOut += count;
   if (isLast) c.enter(Event.CLOSE);
   c.isProbing = false;
-  if (!c.timestamps && !c.isTiming) {
-    c.isTiming = true;
-    c.timedSeq = c.sndNxt;
-    c.timedAt = c.context.timers.now() | 0;
-  }
-  if (c.retransmitTimer.deadline < 0) armRetransmission(c);
+  rearmRetransmission(c);
   return SENT;
 }
 
@@ -191,7 +236,9 @@ function probe(c: Connection, sink: PacketSink, unsent: number, mss: number): nu
     c.probeDue = true;
     return FULL;
   }
+  if (c.flight === 0 && flight.canSend(c)) flight.sent(c, c.sndUna, seqAdd(c.sndUna, length));
   c.sndNxt = seqAdd(c.sndUna, length);
+  if (c.runTail !== NONE) flight.resent(c, c.runTail);
   c.context.stats.tcpProbes++;
   // The one octet is all that leaves while the window is closed.
   return NOTHING;
@@ -303,6 +350,7 @@ function finish(
 function acknowledged(c: Connection): void {
   c.rcvAcked = c.rcvNxt;
   c.ackDue = false;
+  c.hasDuplicate = false;
   if (!c.isAckDelayed) return;
   c.isAckDelayed = false;
   c.context.timers.clear(c.delayedAckTimer);
@@ -370,7 +418,6 @@ function synAck(c: Connection, sink: PacketSink): Output {
   c.sndNxt = seqAdd(c.iss, 1);
   if (c.timeouts === 0) {
     c.isTiming = true;
-    c.timedSeq = c.sndNxt;
     c.timedAt = c.context.timers.now() | 0;
   } else {
     c.isTiming = false;
@@ -398,7 +445,7 @@ function optionsLength(c: Connection): number {
 }
 
 function sackLength(c: Connection): number {
-  if (!c.sackOk || c.oooCount === 0) return 0;
+  if (!c.sackOk || (c.oooCount === 0 && !c.hasDuplicate)) return 0;
   return 4 + 8 * reassembly.sackBlocks(c, sackEdges, mostBlocks(c));
 }
 

@@ -1,6 +1,6 @@
 /**
- * Records of octet ranges, linked into lists: the send buffers, receive buffers, reassembly queues and SACK
- * scoreboards of all connections share one pool, so that a connection is a few integers and no array.
+ * Records of octet ranges, linked into lists: the send buffers, receive buffers, reassembly queues and flights
+ * of all connections share one pool, so that a connection is a few integers and no array.
  *
  * A list belongs to whoever holds its first index. Arrays are replaced when the pool grows: read them anew after
  * `take`.
@@ -16,7 +16,7 @@ export class Ranges {
   size = 0;
   /** Sequence number of the first octet. */
   seq: Int32Array;
-  /** Octets [start, end) of the memory; of a scoreboard, [seq, end) are sequence numbers. */
+  /** Octets [start, end) of the memory; in a flight, [seq, end) are sequence numbers: see flight.ts. */
   start: Int32Array;
   end: Int32Array;
   /** Page that holds them, or {@link IN_BATCH}. */
@@ -35,6 +35,11 @@ export class Ranges {
     this.end = new Int32Array(capacity);
     this.page = new Int32Array(capacity);
     this.next = new Int32Array(capacity);
+  }
+
+  /** {@link take} would find none. */
+  get isFull(): boolean {
+    return this.#free === NONE && this.#top === this.#bound;
   }
 
   /** A new range without a successor; {@link NONE}: the bound is reached. */

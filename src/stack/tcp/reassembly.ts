@@ -2,13 +2,13 @@
  * Octets out of order: copies in pages, a list of ranges ordered by sequence number without overlap.
  *
  * What came first stays: octets that arrive again are not stored again. Bounded by the receive window and by
- * MAX_OUT_OF_ORDER ranges. Also says what SACK reports (RFC 2018 §4).
+ * MAX_OUT_OF_ORDER ranges. Also says what SACK reports (RFC 2018 §4), octets that came twice first (RFC 2883).
  */
 
 import type { Connection } from "./connection.ts";
 import { NONE } from "./ranges.ts";
 import { copyIn } from "./receive-pages.ts";
-import { seqMin } from "./seq.ts";
+import { seqAfter, seqBefore, seqMax, seqMin } from "./seq.ts";
 
 /** Ranges of one connection. A page can be kept by one range in it: 16 MiB in the worst case. */
 export const MAX_OUT_OF_ORDER = 256;
@@ -34,7 +34,9 @@ export function insert(c: Connection, seq: number, start: number, length: number
       range = ranges.next[range];
     }
     if (range !== NONE && ((ranges.seq[range] - at) | 0) <= 0) {
-      at = seqMin(endOf(c, range), end);
+      const known = seqMin(endOf(c, range), end);
+      noteDuplicate(c, at, known);
+      at = known;
       continue;
     }
     const limit = range === NONE ? end : seqMin(end, ranges.seq[range]);
@@ -79,6 +81,9 @@ export function advance(c: Connection): void {
     c.oooCount--;
     if (c.oooHead === NONE) c.oooTail = NONE;
     const length = ranges.end[range] - ranges.start[range];
+    if (known > 0) {
+      noteDuplicate(c, ranges.seq[range], (ranges.seq[range] + Math.min(known, length)) | 0);
+    }
     if (known >= length) {
       context.letGoOfPage(ranges.page[range]);
       ranges.give(range);
@@ -97,16 +102,43 @@ export function advance(c: Connection): void {
 }
 
 /**
- * Writes the edges of up to `most` blocks: first the one that holds the latest arrival, then those of arrivals
+ * [left, right) came twice: the next ACK says so, once (RFC 2883 §4). Of several such pieces those that touch the first
+ * are reported with it.
+ */
+export function noteDuplicate(c: Connection, left: number, right: number): void {
+  if (!c.sackOk) return;
+  if (!c.hasDuplicate) {
+    c.hasDuplicate = true;
+    c.duplicateLeft = left;
+    c.duplicateRight = right;
+  } else if (!seqAfter(left, c.duplicateRight) && !seqBefore(right, c.duplicateLeft)) {
+    c.duplicateLeft = seqMin(c.duplicateLeft, left);
+    c.duplicateRight = seqMax(c.duplicateRight, right);
+  }
+}
+
+/**
+ * Writes the edges of up to `most` blocks: what came twice with the block around it (RFC 2883 §4), then the one that holds the latest arrival, then those of arrivals
  * before it, then the lowest (RFC 2018 §4). Returns their count.
  */
 export function sackBlocks(c: Connection, edges: Int32Array, most: number): number {
-  let count = addBlock(c, c.oooRecent0, edges, 0);
+  let count = 0;
+  if (c.hasDuplicate) {
+    edges[0] = c.duplicateLeft;
+    edges[1] = c.duplicateRight;
+    count = addBlock(c, c.duplicateLeft, edges, 1);
+    // Octets that were given up for want of a page are not to be SACKed.
+    if (count === 1 && seqAfter(c.duplicateRight, c.rcvNxt)) {
+      c.hasDuplicate = false;
+      count = 0;
+    }
+  }
+  if (count < most) count = addBlock(c, c.oooRecent0, edges, count);
   if (count < most) count = addBlock(c, c.oooRecent1, edges, count);
   if (count < most) count = addBlock(c, c.oooRecent2, edges, count);
   for (let range = c.oooHead; range !== NONE && count < most; ) {
     const last = lastOfBlock(c, range);
-    count = addEdges(edges, count, c.context.ranges.seq[range], endOf(c, last));
+    count = addEdges(c, edges, count, c.context.ranges.seq[range], endOf(c, last));
     range = c.context.ranges.next[last];
   }
   return count;
@@ -145,14 +177,20 @@ function addBlock(c: Connection, seq: number, edges: Int32Array, count: number):
     if (((left - seq) | 0) > 0) return count;
     const last = lastOfBlock(c, range);
     const right = endOf(c, last);
-    if (((right - seq) | 0) > 0) return addEdges(edges, count, left, right);
+    if (((right - seq) | 0) > 0) return addEdges(c, edges, count, left, right);
     range = ranges.next[last];
   }
   return count;
 }
 
-function addEdges(edges: Int32Array, count: number, left: number, right: number): number {
-  for (let i = 0; i < count; i++) if (edges[2 * i] === left) return count;
+function addEdges(
+  c: Connection,
+  edges: Int32Array,
+  count: number,
+  left: number,
+  right: number,
+): number {
+  for (let i = c.hasDuplicate ? 1 : 0; i < count; i++) if (edges[2 * i] === left) return count;
   edges[2 * count] = left;
   edges[2 * count + 1] = right;
   return count + 1;

@@ -3,7 +3,10 @@
  * millisecond, so that no field becomes a heap number.
  */
 
-/** RFC 6298 §2.4 asks for 1 s; links here are local first and Linux uses 200 ms. */
+/**
+ * What the RTO is at least above SRTT. RFC 6298 §2.4 asks for 1 s in all; links here are local first, and this is
+ * Linux's floor (tcp_rto_min): an ACK that is delayed for 40 ms does not time out, however steady the path.
+ */
 export const MIN_RTO = 200;
 /** RFC 6298 §2.5. */
 export const MAX_RTO = 60_000;
@@ -17,6 +20,10 @@ export class RttEstimator {
   #srtt8 = -1;
   /** RTTVAR × 4. */
   #rttvar4 = 0;
+  /** The least of the running period and of the one before; -1: none. */
+  #min = -1;
+  #minBefore = -1;
+  #minSince = 0;
 
   /** Smoothed, ms; 0 before the first measurement. */
   get srtt(): number {
@@ -25,6 +32,23 @@ export class RttEstimator {
 
   get isMeasured(): boolean {
     return this.#srtt8 >= 0;
+  }
+
+  /** The least round trip of the last minutes, ms; 0 before the first (RFC 8985 §6.2 step 1). */
+  get min(): number {
+    if (this.#min < 0) return 0;
+    return this.#minBefore < 0 ? this.#min : Math.min(this.#min, this.#minBefore);
+  }
+
+  /** Something sent once was answered after `rtt` ms. */
+  observe(rtt: number, now: number): void {
+    if (this.#min < 0 || now - this.#minSince >= MIN_PERIOD) {
+      this.#minBefore = this.#min;
+      this.#min = rtt;
+      this.#minSince = now;
+    } else if (rtt < this.#min) {
+      this.#min = rtt;
+    }
   }
 
   /** Takes a measurement in ms (RFC 6298 §2.2, §2.3). */
@@ -37,10 +61,9 @@ export class RttEstimator {
       this.#rttvar4 += Math.abs(error) - (this.#rttvar4 >> 2);
       this.#srtt8 += error;
     }
-    const rto = (this.#srtt8 >> 3) + Math.max(CLOCK_GRANULARITY, this.#rttvar4);
-    this.rto = Math.min(Math.max(rto, MIN_RTO), MAX_RTO);
+    this.rto = Math.min((this.#srtt8 >> 3) + Math.max(this.#rttvar4, MIN_RTO), MAX_RTO);
   }
 }
 
-/** One tick of the timer wheel: what a time-out may be late. */
-const CLOCK_GRANULARITY = 10;
+/** The least round trip is forgotten after one to two of these: routes change (Linux: five minutes). */
+const MIN_PERIOD = 150_000;

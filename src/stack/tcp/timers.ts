@@ -2,19 +2,25 @@
  * The timers of a connection: which there are, when they are due, what happens then.
  *
  * RETRANSMIT serves the SYN-ACK, unacknowledged data and the probing of a closed window, which exclude each
- * other (RFC 6298, RFC 9293 §3.8.6.1). All are re-armed lazily by the wheel.
+ * other (RFC 6298, RFC 9293 §3.8.6.1), and instead of the RTO the two waits of RACK-TLP that end before it
+ * (RFC 8985 §8). All are re-armed lazily by the wheel.
  */
 
 import type { CloseReason } from "../ports.ts";
 import { close, endTimeWait } from "./closing.ts";
 import type { Connection } from "./connection.ts";
 import { isOver } from "./lifetimes.ts";
+import { probeTimeout } from "./rack.ts";
 import * as recovery from "./recovery.ts";
 import { MAX_RTO } from "./rtt.ts";
 import { State } from "./state.ts";
 
 /** Kinds of a connection's timers. LIFE ends tombstones, silence, draining and TIME-WAIT (lifetimes.ts). */
 export const TimerKind = { RETRANSMIT: 0, DELAYED_ACK: 1, LIFE: 2 } as const;
+
+/** What RETRANSMIT waits for. */
+export const Wait = { RTO: 0, PROBE: 1, REORDERING: 2 } as const;
+export type Wait = (typeof Wait)[keyof typeof Wait];
 
 /** Called by the wheel. */
 export function expire(c: Connection, kind: number): void {
@@ -23,12 +29,30 @@ export function expire(c: Connection, kind: number): void {
   else expireLife(c);
 }
 
-/** (Re)starts the retransmission timer (RFC 6298 §5). */
+/** Restarts the RTO (RFC 6298 §5). */
 export function armRetransmission(c: Connection): void {
+  c.rtoBase = c.context.timers.now();
+  rearmRetransmission(c);
+}
+
+/** Sets the retransmission timer to what comes first (RFC 8985 §8), or clears it. */
+export function rearmRetransmission(c: Connection): void {
   const { timers } = c.context;
+  const { retransmitTimer, rack } = c;
+  if (c.flight === 0 && !c.isProbing) {
+    timers.clear(retransmitTimer);
+    return;
+  }
   // Below 2³¹: the RTO is at most a minute, and the wait is cut before it is shifted too far.
-  const wait = Math.min(c.rtt.rto * 2 ** Math.min(c.timeouts, 10), MAX_RTO);
-  timers.set(c.retransmitTimer, timers.now() + wait);
+  const rto = c.rtoBase + Math.min(c.rtt.rto * 2 ** Math.min(c.backoff, 10), MAX_RTO);
+  if (rack.reorderingAt >= 0 && rack.reorderingAt < rto) {
+    c.waitsFor = Wait.REORDERING;
+    timers.set(retransmitTimer, rack.reorderingAt);
+    return;
+  }
+  const probe = probeTimeout(c);
+  c.waitsFor = probe < 0 ? Wait.RTO : Wait.PROBE;
+  timers.set(retransmitTimer, probe < 0 ? rto : Math.min(timers.now() + probe, rto));
 }
 
 /** Starts the delayed ACK timer unless it runs (RFC 9293 §3.8.6.3). */
@@ -49,9 +73,22 @@ function expireRetransmission(c: Connection): void {
       return;
     }
     c.timeouts++;
+    c.backoff++;
     stats.tcpRetransmissions++;
     c.synAckDue = true;
     armRetransmission(c);
+    c.markDirty();
+    return;
+  }
+  if (c.waitsFor === Wait.REORDERING) {
+    recovery.onReorderingTimeout(c);
+    rearmRetransmission(c);
+    c.markDirty();
+    return;
+  }
+  if (c.waitsFor === Wait.PROBE && probeTimeout(c) >= 0) {
+    // Output sends it and restarts the RTO.
+    c.rack.probeDue = true;
     c.markDirty();
     return;
   }
@@ -67,6 +104,7 @@ function expireRetransmission(c: Connection): void {
   else return;
   stats.tcpTimeouts++;
   c.timeouts++;
+  c.backoff++;
   armRetransmission(c);
   c.markDirty();
 }

@@ -247,6 +247,8 @@ test("retransmissions are not ECT, and the first new octets after a loss say CWR
     `
     +0     send(1000)
     +0     > [ect0] P. 1:1001(1000) ack 1
+    // the probe of the tail, which blames nobody, then the time-out
+    +.2~1  > [noecn] P. 1:1001(1000) ack 1
     +.2~1  > [noecn] P. 1:1001(1000) ack 1
     +.01   < . 1 ack 1001 win 512
     +0     send(100)
@@ -254,6 +256,22 @@ test("retransmissions are not ECT, and the first new octets after a loss say CWR
     +.01   < . 1 ack 1101 win 512
     +0     send(100)
     +0     > [ect0] P. 1101:1201(100) ack 1
+    `,
+  );
+});
+
+test("a loss that the probe of a tail repaired says CWR as well (RFC 3168 §6.1.2, RFC 8985 §7.4.2)", () => {
+  drill(
+    ECN,
+    `
+    +0     send(1000)
+    +0     > [ect0] P. 1:1001(1000) ack 1
+    +.2~1  > [noecn] P. 1:1001(1000) ack 1
+    +.001  send(100)
+    +0     > [ect0] P. 1001:1101(100) ack 1
+    +.01   < . 1 ack 1101 win 512
+    +0     send(100)
+    +0     > [ect0] PW. 1101:1201(100) ack 1
     `,
   );
 });

@@ -86,7 +86,7 @@ test("the timestamp of a segment outside the window is not taken (RFC 7323 §5.3
     +0 > . 1 ack 101 <nop,nop,TS val * ecr 3>
     // All of it is old, however new its timestamp.
     +0 < P. 1:51(50) ack 1 win 512 <nop,nop,TS val 1000000 ecr last>
-    +0 > . 1 ack 101 <nop,nop,TS val * ecr 3>
+    +0 > . 1 ack 101 <nop,nop,TS val * ecr 3,nop,nop,sack 1:51>
     +0 < P. 101:201(100) ack 1 win 512 <nop,nop,TS val 4 ecr last>
     +0 * data 100
     +0 > . 1 ack 201 <nop,nop,TS val * ecr 4>

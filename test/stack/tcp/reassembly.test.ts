@@ -79,7 +79,7 @@ test("overlapping segments deliver every octet once (RFC 9293 §3.10.7.4)", () =
     +0   < . 2001:2501(500) ack 1 win 512
     +0   > . 1 ack 1
     +0   < . 1001:2301(1300) ack 1 win 512
-    +0   > . 1 ack 1 <nop,nop,sack 501:2501>
+    +0   > . 1 ack 1 <nop,nop,sack 1001:1501 501:2501>
     +0   < . 1:801(800) ack 1 win 512
     +0   * data 2500
     +0   > . 1 ack 2501
@@ -110,7 +110,7 @@ test("a segment that covers a held one and more", () => {
     +0   > . 1 ack 1
     +0   < . 1:3001(3000) ack 1 win 512 gso 1000
     +0   * data 3000
-    +0   > . 1 ack 3001 exact
+    +0   > . 1 ack 3001 <nop,nop,sack 1001:1101> exact
     `,
   );
 });

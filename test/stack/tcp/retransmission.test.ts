@@ -3,7 +3,7 @@ import { drill, established } from "../../../src/testing/index.ts";
 
 test("an unacknowledged segment is sent again after the RTO, which doubles (RFC 6298 §5.5)", () => {
   const { trace } = drill(
-    established({ mss: 1000 }),
+    established({ mss: 1000, sack: false }),
     `
     +0       send(1000)
     +0       > P. 1:1001(1000) ack 1
@@ -84,7 +84,7 @@ test("an acknowledgement stops the timer", () => {
 
 test("a partly acknowledged super-segment is sent again from its first missing octet", () => {
   drill(
-    established({ mss: 1000 }),
+    established({ mss: 1000, sack: false }),
     `
     +0     send(3000)
     +0     > P. 1:3001(3000) ack 1
@@ -197,7 +197,7 @@ test("a partial acknowledgement retransmits the next hole at once (RFC 6582 §3.
   );
 });
 
-test("a hole below three SACKed segments is lost at once, the next follows its repair (RFC 6675 §5)", () => {
+test("every hole below three SACKed segments is lost at once (RFC 8985 §6.2 step 5)", () => {
   drill(
     established({ mss: 1000 }),
     `
@@ -205,7 +205,6 @@ test("a hole below three SACKed segments is lost at once, the next follows its r
     +0    > P. 1:5001(5000) ack 1
     +.001 < . 1 ack 1 win 512 <nop,nop,sack 1001:2001 3001:5001>
     +0    > . 1:1001(1000) ack 1
-    +.001 < . 1 ack 2001 win 512 <nop,nop,sack 3001:5001>
     +0    > . 2001:3001(1000) ack 1
     +.01  < . 1 ack 5001 win 512
     `,
@@ -241,7 +240,7 @@ test("an acknowledgement of what was never sent changes nothing (RFC 9293 §3.10
 
 test("a new acknowledgement resets the back-off (RFC 6298 §5.7)", () => {
   drill(
-    established({ mss: 1000 }),
+    established({ mss: 1000, sack: false }),
     `
     +0       send(1000)
     +0       > P. 1:1001(1000) ack 1

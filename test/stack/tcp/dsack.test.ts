@@ -1,0 +1,122 @@
+import { expect, test } from "vitest";
+import { drill, established } from "../../../src/testing/index.ts";
+
+test("a segment that came before is reported, once (RFC 2883 §4)", () => {
+  drill(
+    established(),
+    `
+    +0   < . 1:1001(1000) ack 1 win 512
+    +0   * data 1000
+    +0   > . 1 ack 1001
+    +0   < . 501:1001(500) ack 1 win 512
+    +0   > . 1 ack 1001 <nop,nop,sack 501:1001>
+    +0   send(10)
+    +0   > P. 1:11(10) ack 1001 exact
+    `,
+  );
+});
+
+test("the old half of a segment is reported (RFC 2883 §4)", () => {
+  drill(
+    established(),
+    `
+    +0   < . 1:1001(1000) ack 1 win 512
+    +0   * data 1000
+    +0   > . 1 ack 1001
+    +0   < . 501:1501(1000) ack 1 win 512
+    +0   * data 500
+    +0   > . 1 ack 1501 <nop,nop,sack 501:1001>
+    `,
+  );
+});
+
+test("a duplicate out of order is followed by the block around it (RFC 2883 §4)", () => {
+  drill(
+    established(),
+    `
+    +0   < . 1001:2001(1000) ack 1 win 512
+    +0   > . 1 ack 1 <nop,nop,sack 1001:2001>
+    +0   < . 3001:5001(2000) ack 1 win 512
+    +0   > . 1 ack 1 <nop,nop,sack 3001:5001 1001:2001>
+    +0   < . 1501:1801(300) ack 1 win 512
+    +0   > . 1 ack 1 <nop,nop,sack 1501:1801 1001:2001 3001:5001> exact
+    +0   < . 3001:4001(1000) ack 1 win 512
+    +0   > . 1 ack 1 <nop,nop,sack 3001:4001 3001:5001 1001:2001> exact
+    `,
+  );
+});
+
+test("what a segment in order repeats of held octets is reported (RFC 2883 §4)", () => {
+  drill(
+    established(),
+    `
+    +0   < . 1001:2001(1000) ack 1 win 512
+    +0   > . 1 ack 1 <nop,nop,sack 1001:2001>
+    +0   < . 3001:4001(1000) ack 1 win 512
+    +0   > . 1 ack 1 <nop,nop,sack 3001:4001 1001:2001>
+    +0   < . 1:2001(2000) ack 1 win 512
+    +0   * data 2000
+    +0   > . 1 ack 2001 <nop,nop,sack 1001:2001 3001:4001>
+    `,
+  );
+});
+
+test("duplicates of one batch that touch are one block; only the first of others is told (RFC 2883 §4)", () => {
+  drill(
+    established(),
+    `
+    +0   < . 1:6001(6000) ack 1 win 512 gso 1000
+    +0   * data 6000
+    +0   > . 1 ack 6001
+    +0   < . 1001:2001(1000) ack 1 win 512
+    &    < . 2001:3001(1000) ack 1 win 512
+    &    < . 4001:5001(1000) ack 1 win 512
+    +0   > . 1 ack 6001 <nop,nop,sack 1001:3001>
+    `,
+  );
+});
+
+test("with timestamps a duplicate leaves room for two blocks (RFC 2018 §3)", () => {
+  const stamp = "nop,nop,TS val 2 ecr last";
+  const answer = "nop,nop,TS val * ecr 2,nop,nop";
+  drill(
+    established({ timestamps: true }),
+    `
+    +0   < . 1001:1101(100) ack 1 win 512 <${stamp}>
+    +0   > . 1 ack 1 <${answer},sack 1001:1101>
+    +0   < . 2001:2101(100) ack 1 win 512 <${stamp}>
+    +0   > . 1 ack 1 <${answer},sack 2001:2101 1001:1101>
+    +0   < . 3001:3101(100) ack 1 win 512 <${stamp}>
+    +0   > . 1 ack 1 <${answer},sack 3001:3101 2001:2101 1001:1101>
+    +0   < . 1001:1101(100) ack 1 win 512 <${stamp}>
+    +0   > . 1 ack 1 <${answer},sack 1001:1101 1001:1101 3001:3101>
+    `,
+  );
+});
+
+test("a client without SACK is told nothing (RFC 2018 §2)", () => {
+  drill(
+    established({ sack: false }),
+    `
+    +0   < . 1:1001(1000) ack 1 win 512
+    +0   * data 1000
+    +0   > . 1 ack 1001
+    +0   < . 1:1001(1000) ack 1 win 512
+    +0   > . 1 ack 1001 exact
+    `,
+  );
+});
+
+test("reports of what was never sent, or is older than any window, are not believed (RFC 2883 §4)", () => {
+  const { driver } = drill(
+    established(),
+    `
+    +0   send(1000)
+    +0   > P. 1:1001(1000) ack 1
+    +.01 < . 1 ack 1001 win 512 <nop,nop,sack 1:1001>
+    +0   < . 1 ack 1001 win 512 <nop,nop,sack 2001:3001>
+    +0   < . 1 ack 1001 win 512 <nop,nop,sack 4000000000:4000001000>
+    `,
+  );
+  expect(driver.stack.stats.tcpDuplicatesReported).toBe(1);
+});

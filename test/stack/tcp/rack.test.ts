@@ -1,0 +1,327 @@
+import { expect, test } from "vitest";
+import { drill } from "../../../src/testing/index.ts";
+
+/** A client 50 ms away: SRTT and the least round trip are 50 ms, the RTO 250 ms. */
+const open = (options = "sackOK,nop,wscale 7", stamp = ""): string => `
+  0    < S 0:0(0) win 65535 <mss 1000,${options}>
+  +0   * open
+  +0   accept()
+  +0   > S. 0:0(0) ack 1
+  +.05 < . 1 ack 1 win 512 ${stamp}
+`;
+const OPEN = open();
+
+test("one SACKed segment is enough, once what precedes it has had a quarter of a round trip more (RFC 8985 §6.2 step 5)", () => {
+  const { driver } = drill(
+    OPEN,
+    `
+    +0         send(2000)
+    +0         > P. 1:2001(2000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +.013      > . 1:1001(1000) ack 1
+    +.05       < . 1 ack 2001 win 512
+    +10        send(10)
+    +0         > P. 2001:2011(10) ack 1
+    `,
+  );
+  expect(driver.stack.stats.tcpTimeouts).toBe(0);
+});
+
+test("what arrives within the window was only reordered (RFC 8985 §6.2 step 4)", () => {
+  const { driver } = drill(
+    OPEN,
+    `
+    +0         send(2000)
+    +0         > P. 1:2001(2000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +.009      < . 1 ack 2001 win 512
+    +10        send(10)
+    +0         > P. 2001:2011(10) ack 1
+    `,
+  );
+  expect(driver.stack.stats.tcpFastRecoveries).toBe(0);
+});
+
+test("after reordering was seen three SACKed segments have to wait as well (RFC 8985 §6.2 steps 3 and 4)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(2000)
+    +0         > P. 1:2001(2000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +.009      < . 1 ack 2001 win 512
+    +.1        send(5000)
+    +0         > P. 2001:7001(5000) ack 1
+    +.05       < . 1 ack 2001 win 512 <nop,nop,sack 3001:7001>
+    +.013      > . 2001:3001(1000) ack 1
+    +.05       < . 1 ack 7001 win 512
+    `,
+  );
+});
+
+test("a retransmission that is lost is found by what was sent after it (RFC 8985 §6.2 step 5)", () => {
+  const { driver } = drill(
+    OPEN,
+    `
+    +0         send(20000)
+    +0         > . 1:10001(10000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:10001>
+    +0         > . 1:1001(1000) ack 1
+    +0         > . 10001:16001(6000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:12001>
+    +0         > . 1:1001(1000) ack 1
+    +0         > . 16001:18001(2000) ack 1
+    +.05       < . 1 ack 18001 win 512
+    +0         > P. 18001:20001(2000) ack 1
+    +.05       < . 1 ack 20001 win 512
+    `,
+  );
+  expect(driver.stack.stats.tcpTimeouts).toBe(0);
+});
+
+test("new data that left before a retransmission of the same millisecond says nothing of it (RFC 8985 §6.2 step 2)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(20000)
+    +0         > . 1:10001(10000) ack 1
+    +.05       < . 1 ack 3001 win 512
+    +0         > . 10001:16001(6000) ack 1
+    +0         < . 1 ack 3001 win 512 <nop,nop,sack 6001:9001>
+    +0         > . 3001:5001(2000) ack 1
+    +0         < . 1 ack 3001 win 512 <nop,nop,sack 6001:10001>
+    +0         > . 5001:6001(1000) ack 1
+    +.05       < . 1 ack 3001 win 512 <nop,nop,sack 6001:16001>
+    +0         > P. 16001:20001(4000) ack 1
+    +0         < . 1 ack 16001 win 512
+    +.05       < . 1 ack 20001 win 512
+    `,
+  );
+});
+
+test("the ACK of a first transmission is not taken for that of the second (RFC 8985 §6.2 step 2)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(5000)
+    +0         > P. 1:5001(5000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 2001:5001>
+    +0         > . 1:2001(2000) ack 1
+    // 1001:2001 was late. 10 ms are less than any round trip: 1:1001 is not lost anew.
+    +.01       < . 1 ack 1 win 512 <nop,nop,sack 1001:5001>
+    +.04       < . 1 ack 5001 win 512
+    `,
+  );
+});
+
+test("a duplicate widens the window by a quarter of the round trip (RFC 8985 §6.2 step 4)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(2000)
+    +0         > P. 1:2001(2000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +.013      > . 1:1001(1000) ack 1
+    +.005      < . 1 ack 2001 win 512
+    +.05       < . 1 ack 2001 win 512 <nop,nop,sack 1:1001>
+    +.2        send(2000)
+    +0         > P. 2001:4001(2000) ack 1
+    +.05       < . 1 ack 2001 win 512 <nop,nop,sack 3001:4001>
+    +.025      > . 2001:3001(1000) ack 1
+    +.05       < . 1 ack 4001 win 512
+    `,
+  );
+});
+
+test("a tail that is not acknowledged is probed by its last segment after two round trips, once (RFC 8985 §7.2, §7.3)", () => {
+  const { driver } = drill(
+    OPEN,
+    `
+    +0         send(3000)
+    +0         > P. 1:3001(3000) ack 1
+    +.12       > P. 2001:3001(1000) ack 1
+    +.25       > . 1:1001(1000) ack 1
+    +.05       < . 1 ack 3001 win 512
+    `,
+  );
+  expect(driver.stack.stats.tcpLossProbes).toBe(1);
+  expect(driver.stack.stats.tcpTimeouts).toBe(1);
+});
+
+test("a single segment is given time for the delay of its ACK, but not beyond the RTO (RFC 8985 §7.2)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(1000)
+    +0         > P. 1:1001(1000) ack 1
+    +.25       > P. 1:1001(1000) ack 1
+    +.25       > P. 1:1001(1000) ack 1
+    +.5        > P. 1:1001(1000) ack 1
+    +.05       < . 1 ack 1001 win 512
+    `,
+  );
+});
+
+test("a FIN at the tail is probed too (RFC 8985 §7.3)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(2000)
+    &          shutdown()
+    +0         > F. 1:2001(2000) ack 1
+    +.12       > F. 1001:2001(1000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:2002>
+    +0         > . 1:1001(1000) ack 1
+    +.05       < . 1 ack 2002 win 512
+    `,
+  );
+});
+
+test("data that waits for cwnd is a better probe than the last segment (RFC 8985 §7.3)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(11500)
+    +0         > . 1:10001(10000) ack 1
+    +.12       > . 10001:11001(1000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 10001:11001>
+    +0         > . 1:1001(1000) ack 1
+    +.05       < . 1 ack 11001 win 512
+    +0         > P. 11001:11501(500) ack 1
+    +.05       < . 1 ack 11501 win 512
+    `,
+  );
+});
+
+test("the SACK of a probe shows the loss of all that precedes it (RFC 8985 §7.4)", () => {
+  const { driver } = drill(
+    OPEN,
+    `
+    +0         send(3000)
+    +0         > P. 1:3001(3000) ack 1
+    +.12       > P. 2001:3001(1000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 2001:3001>
+    +0         > . 1:1001(1000) ack 1
+    +.05       < . 1 ack 1001 win 512 <nop,nop,sack 2001:3001>
+    +0         > . 1001:2001(1000) ack 1
+    +.05       < . 1 ack 3001 win 512
+    `,
+  );
+  expect(driver.stack.stats.tcpTimeouts).toBe(0);
+});
+
+/** Fills the window again after a tail that was probed; how much then leaves tells what became of cwnd. */
+const afterProbe = (answer: string, octets: number): string => `
+  +0         send(10000)
+  +0         > P. 1:10001(10000) ack 1
+  +.12       > P. 9001:10001(1000) ack 1
+  ${answer}
+  +0         send(1000)
+  +0         > P. 10001:11001(1000) ack 1
+  +.05       < . 1 ack 11001 win 512
+  +.01       send(30000)
+  +0         > . 11001:${11001 + octets}(${octets}) ack 1
+`;
+
+test("a loss that the probe repaired is one of congestion (RFC 8985 §7.4.2)", () => {
+  drill(OPEN, afterProbe("+.05 < . 1 ack 10001 win 512", 7000));
+});
+
+test("a probe that the client had already costs nothing (RFC 8985 §7.4.2)", () => {
+  drill(
+    OPEN,
+    afterProbe(
+      `
+      +.001 < . 1 ack 10001 win 512
+      +.05  < . 1 ack 10001 win 512 <nop,nop,sack 9001:10001>
+      `,
+      10000,
+    ),
+  );
+});
+
+test("an ACK that says nothing new answers a probe in vain, from a client without D-SACK (RFC 8985 §7.4.2)", () => {
+  drill(
+    OPEN,
+    afterProbe(
+      `
+      +.001 < . 1 ack 10001 win 512
+      +.05  < . 1 ack 10001 win 512
+      `,
+      10000,
+    ),
+  );
+});
+
+test("a timeout takes what was sent just before it for being in flight (RFC 8985 §6.3)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(3000)
+    +0         > P. 1:3001(3000) ack 1
+    +.12       > P. 2001:3001(1000) ack 1
+    +.23       send(1000)
+    +0         > P. 3001:4001(1000) ack 1
+    +.02       > . 1:1001(1000) ack 1
+    +.03       < . 1 ack 1 win 512 <nop,nop,sack 3001:4001>
+    +.02       < . 1 ack 1001 win 512 <nop,nop,sack 3001:4001>
+    +0         > . 1001:2001(1000) ack 1
+    +0         > . 2001:3001(1000) ack 1
+    +.05       < . 1 ack 4001 win 512
+    `,
+  );
+});
+
+test("a client that forgets what it SACKed gets all of it again after the RTO (RFC 2018 §8)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(4000)
+    +0         > P. 1:4001(4000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:4001>
+    +0         > . 1:1001(1000) ack 1
+    +.05       < . 1 ack 1001 win 512
+    +.25       > . 1001:2001(1000) ack 1
+    +.05       < . 1 ack 2001 win 512
+    +0         > P. 2001:4001(2000) ack 1
+    +.05       < . 1 ack 4001 win 512
+    `,
+  );
+});
+
+test("a client without SACK is not probed (RFC 8985 §3.1)", () => {
+  drill(
+    open("nop,wscale 7"),
+    `
+    +0         send(3000)
+    +0         > P. 1:3001(3000) ack 1
+    +.25       > . 1:1001(1000) ack 1
+    +.05       < . 1 ack 3001 win 512
+    `,
+  );
+});
+
+test("in recovery no more leaves than has arrived, rounded to the new window (RFC 9937 §6)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(40000)
+    +0         > . 1:10001(10000) ack 1
+    +.05       < . 1 ack 10001 win 512
+    +0         > . 10001:30001(20000) ack 1
+    // The first six of twenty are lost; 14,000 octets are the new window.
+    +.05       < . 1 ack 10001 win 512 <nop,nop,sack 16001:18001>
+    +0         > . 30001:32001(2000) ack 1
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 16001:19001>
+    +0         > . 10001:11001(1000) ack 1
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 16001:20001>
+    +0         > . 11001:12001(1000) ack 1
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 16001:25001>
+    +0         > . 12001:16001(4000) ack 1
+    +0         > . 32001:33001(1000) ack 1
+    +.05       < . 1 ack 33001 win 512
+    +0         > P. 33001:40001(7000) ack 1
+    +.05       < . 1 ack 40001 win 512
+    `,
+  );
+});
