@@ -53,6 +53,8 @@ export interface SessionOptions {
   readonly tcpHalfClosed: number;
   readonly udpTimeout: number;
   readonly icmp: "own" | "reply" | "off";
+  /** Towards programs; "cubic" by default. */
+  readonly congestion?: "cubic" | "newreno";
   readonly dns: "auto" | "tcp" | "udp" | "off";
   /** The resolver behind the proxy; undefined: the host's. */
   readonly dnsServer: Endpoint | undefined;
@@ -185,6 +187,7 @@ export class Session {
         icmp: options.icmp,
         tcpIdle: options.tcpIdle,
         tcpHalfClosed: options.tcpHalfClosed,
+        congestion: options.congestion ?? "cubic",
         udpTimeout: options.udpTimeout,
       },
       onDeviceError,

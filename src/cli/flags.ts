@@ -23,6 +23,8 @@ export const DNS_MODES = ["auto", "tcp", "udp", "off"] as const;
 export type DnsMode = (typeof DNS_MODES)[number];
 export const ICMP_MODES = ["own", "reply", "off"] as const;
 export type IcmpMode = (typeof ICMP_MODES)[number];
+export const CONGESTION_CONTROLS = ["cubic", "newreno"] as const;
+export type CongestionName = (typeof CONGESTION_CONTROLS)[number];
 export const BINDINGS = ["native", "tuntap2"] as const;
 export type BindingName = (typeof BINDINGS)[number];
 
@@ -36,6 +38,7 @@ export interface TunnelFlags {
   readonly tcpHalfClosed: number;
   readonly udpTimeout: number;
   readonly icmp: IcmpMode;
+  readonly congestion: CongestionName;
   readonly logLevel: LogLevel;
   readonly fwmark: number;
   readonly interface?: string;
@@ -101,7 +104,16 @@ export function addTunnelFlags(command: Command): Command {
       "interface of sockets that lead out",
       value("--interface", parseInterface),
     )
-    .addOption(logLevel());
+    .addOption(logLevel())
+    .addOption(congestion());
+}
+
+/** For measurements: the help is for what users need, and one screen. */
+function congestion(): Option {
+  return new Option("--congestion <name>", "congestion control: cubic or newreno (default: cubic)")
+    .argParser(value("--congestion", parseChoice(CONGESTION_CONTROLS)))
+    .default("cubic")
+    .hideHelp();
 }
 
 export function logLevel(): Option {
@@ -151,6 +163,7 @@ export async function openSession(flags: TunnelFlags, log: Log, native: boolean)
       tcpHalfClosed: flags.tcpHalfClosed,
       udpTimeout: flags.udpTimeout,
       icmp: flags.icmp,
+      congestion: flags.congestion,
       dns: flags.dns,
       dnsServer: flags.dnsServer,
       hostLoopback: flags.hostLoopback,

@@ -32,6 +32,11 @@ export class Stack {
   readonly #tcp: TcpFlows;
   readonly #servesV6: boolean;
 
+  /** Records of octets in order, out of order, in flight: 0 when no TCP flow holds any. */
+  get ranges(): number {
+    return this.#tcp.ranges;
+  }
+
   /** Takes the whole page region of `memory`. @throws Error when the options contradict each other. */
   constructor(options: StackOptions, memory: StackMemory, timers: Timers, listener: StackListener) {
     if (options.secret.length < 4) throw new Error("secret: four words are needed");

@@ -76,6 +76,8 @@ export class ReferenceClient {
   #timestamps = false;
   #tsRecent = 0;
   #advertised = 0;
+  /** When {@link ReferenceClient.finReceived} became true, ms. */
+  finishedAt = -1;
   /** The peer moved the right edge of its window to the left. */
   shrunk = 0;
 
@@ -161,6 +163,7 @@ export class ReferenceClient {
     const from = (packet.seq - this.#irs) | 0;
     if (packet.payload.length > 0 || (packet.flags & (TcpFlag.FIN | TcpFlag.SYN)) !== 0) {
       this.#store(from, packet.payload, packet.flags);
+      if (this.finReceived && this.finishedAt < 0) this.finishedAt = now;
       this.#send(this.#next, this.#next, now);
     } else if (from < this.#received) this.#send(this.#next, this.#next, now);
     if (this.#readAt < 0 && this.#read < this.#received) this.#readOn(now);

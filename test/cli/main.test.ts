@@ -89,6 +89,7 @@ describe("mistakes", () => {
       'cannot use --tcp-idle: "2d" is not a duration; write seconds',
     ],
     ["exec --tcp-half-closed 0 true", 125, 'cannot use --tcp-half-closed: "0" is out of range; w'],
+    ["exec --congestion bbr true", 125, 'cannot use --congestion: "bbr"'],
     ["exec --udp-timeout 3x true", 125, 'cannot use --udp-timeout: "3x" is not a duration; write'],
     ["exec --log-level x true", 125, 'cannot use --log-level: "x" is not a log level; write one'],
     ["run", 2, "required option '-d, --device <name>' not specified; see tun2socks run --help"],

@@ -159,6 +159,52 @@ test("CUBIC multiplies by 0.7 and is back at its old window after K seconds (RFC
   expect(cubic.cwnd).toBeGreaterThan(1_200_000);
 });
 
+test("after a time-out CUBIC's plateau is where congestion avoidance begins (RFC 9438 §4.8)", () => {
+  const mss = 1000;
+  const cubic = new Cubic(mss);
+  cubic.acked(990_000, mss, 100, 0);
+  cubic.timedOut(1_000_000, mss, true);
+  cubic.acked(699_000, mss, 100, 1000);
+  expect(cubic.cwnd).toBe(700_000);
+  // K = 0: C · t³ from here on, while the old plateau lay 300 segments above.
+  for (let now = 1100; now <= 4000; now += 100) cubic.acked(cubic.cwnd, mss, 100, now);
+  expect(cubic.cwnd).toBeGreaterThan(705_000);
+  expect(cubic.cwnd).toBeLessThan(730_000);
+});
+
+test("time in which CUBIC's window held nothing back does not count (RFC 9438 §5.8)", () => {
+  const mss = 1000;
+  const grown = [0, 60_000].map((pause) => {
+    const cubic = new Cubic(mss);
+    cubic.acked(990_000, mss, 100, 0);
+    cubic.lost(1_000_000, mss);
+    for (let now = 0; now <= 2000; now += 100) cubic.acked(cubic.cwnd, mss, 100, now);
+    for (let now = 2100; now <= 2500; now += 100) cubic.acked(cubic.cwnd, mss, 100, now + pause);
+    return cubic.cwnd;
+  });
+  expect(grown[1]! / grown[0]!).toBeCloseTo(1, 1);
+});
+
+test.each([
+  ["CUBIC", new Cubic(1000)],
+  ["NewReno", new NewReno(1000)],
+])(
+  "%s takes back a reduction that was not called for (RFC 4015 §3.2, RFC 9438 §4.9)",
+  (_, control) => {
+    control.acked(90_000, 1000, 100, 0);
+    control.lost(100_000, 1000);
+    expect(control.cwnd).toBeLessThan(100_000);
+    control.undo();
+    expect(control.cwnd).toBe(100_000);
+    const { ssthresh } = control;
+    control.timedOut(100_000, 1000, true);
+    control.timedOut(1000, 1000, false);
+    expect(control.cwnd).toBe(1000);
+    control.undo();
+    expect([control.cwnd, control.ssthresh]).toEqual([100_000, ssthresh]);
+  },
+);
+
 test("a small CUBIC window is not slower than NewReno (RFC 9438 §4.3)", () => {
   const cubic = new Cubic(1000);
   cubic.acked(10_000, 1000, 10, 0);

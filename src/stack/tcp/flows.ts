@@ -78,6 +78,11 @@ export class TcpFlows implements TimerHandler {
     this.#isn = new IsnGenerator(options.secret);
   }
 
+  /** Ranges in use. */
+  get ranges(): number {
+    return this.#context.ranges.size;
+  }
+
   /** A TCP packet. `flags` as Stack.input has them, 0 for a reassembled one. Sets the ports of `ip`. */
   input(ip: IpHeader, flags: number, gsoSize: number): void {
     const stats = this.#stats;

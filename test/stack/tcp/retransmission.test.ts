@@ -256,3 +256,62 @@ test("a new acknowledgement resets the back-off (RFC 6298 §5.7)", () => {
     `,
   );
 });
+
+test("the ACK of what was sent twice measures nothing and does not end the back-off (RFC 6298 §3, §5.5)", () => {
+  drill(
+    established({ mss: 1000, sack: false }),
+    `
+    +0       send(1000)
+    +0       > P. 1:1001(1000) ack 1
+    +.2      > P. 1:1001(1000) ack 1
+    +.4      > P. 1:1001(1000) ack 1
+    +.05     < . 1 ack 1001 win 512
+    +0       send(1000)
+    +0       > P. 1001:2001(1000) ack 1
+    +.8      > P. 1001:2001(1000) ack 1
+    +.05     < . 1 ack 2001 win 512
+    `,
+  );
+});
+
+test("a timestamp tells which of two transmissions is acknowledged, and ends the back-off (RFC 7323 §4.1)", () => {
+  drill(
+    established({ mss: 1012, sack: false, timestamps: true }),
+    `
+    +0       send(1000)
+    +0       > P. 1:1001(1000) ack 1
+    +.2      > P. 1:1001(1000) ack 1
+    +.4      > P. 1:1001(1000) ack 1
+    +.05     < . 1 ack 1001 win 512 <nop,nop,TS val 3 ecr last>
+    +0       send(1000)
+    +0       > P. 1001:2001(1000) ack 1
+    +.2~.3   > P. 1001:2001(1000) ack 1
+    +.05     < . 1 ack 2001 win 512 <nop,nop,TS val 3 ecr last>
+    `,
+  );
+});
+
+test.each([
+  ["cubic", 7000],
+  ["newreno", 5000],
+] as const)(
+  "%s decides what is left of the window after a loss (RFC 9438 §4.6, RFC 5681 §3.1)",
+  (congestion, window) => {
+    drill(
+      { stack: { congestion } },
+      established({ mss: 1000, sack: false }),
+      `
+    +0    send(30000)
+    +0    > . 1:10001(10000) ack 1
+    +.01  < . 1 ack 1 win 512
+    +0    > . 10001:11001(1000) ack 1
+    +0    < . 1 ack 1 win 512
+    +0    > . 11001:12001(1000) ack 1
+    +0    < . 1 ack 1 win 512
+    +0    > . 1:1001(1000) ack 1
+    +.01  < . 1 ack 12001 win 512
+    +0    > . 12001:${12001 + window}(${window}) ack 1
+    `,
+    );
+  },
+);
