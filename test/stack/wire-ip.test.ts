@@ -170,6 +170,14 @@ test("eight extension headers are walked, a ninth is refused (RFC 8504 §5.3)", 
 test("an extension header that is cut off is refused", () => {
   expect(parse(extended(60, [17, 0, 1, 4]))).toBe(IpDrop.BAD_EXTENSION);
   expect(parse(extended(60, [17, 5, 1, 4, 0, 0, 0, 0]))).toBe(IpDrop.BAD_EXTENSION);
+  expect(parse(extended(44, [17, 0, 0, 1]))).toBe(IpDrop.BAD_EXTENSION);
+});
+
+test.each([
+  ["reaches beyond its header", [17, 0, 0x1e, 5, 0, 0, 0, 0]],
+  ["has no length", [17, 0, 1, 3, 0, 0, 0, 0x1e]],
+])("an IPv6 option that %s is refused (RFC 8200 §4.2)", (_, header) => {
+  expect(parse(extended(60, header, [1, 2, 3]))).toBe(IpDrop.BAD_OPTIONS);
 });
 
 test("a jumbogram is a parameter problem (RFC 2675 §1, RFC 8200 §4.2)", () => {
