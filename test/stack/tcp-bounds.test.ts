@@ -70,6 +70,14 @@ test("challenge ACKs of a connection are at most ten in five seconds (RFC 5961 �
   expect(driver.stack.stats.tcpChallengesSuppressed).toBe(21);
 });
 
+test("a flood of SYNs outside the window is challenged no more often than others (RFC 5961 §4.2, §7)", () => {
+  const driver = new RecordingDriver();
+  const client = new RawClient(driver);
+  client.open();
+  for (let n = 0; n < 30; n++) driver.inject(client.segment(TcpFlag.SYN, -100_000 - n));
+  expect(driver.takeTcp().length).toBe(10);
+});
+
 test("challenge ACKs of all connections are at most a thousand a second, and how many nobody can foretell (RFC 5961 §7)", () => {
   const driver = new RecordingDriver();
   const clients = Array.from({ length: 600 }, (_, n) => new RawClient(driver, { port: n + 1 }));

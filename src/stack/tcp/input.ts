@@ -49,11 +49,6 @@ export function segmentArrives(c: Connection, s: TcpSegment): void {
   }
   if (c.state === State.SYN_RECEIVED && !establish(c, s)) return;
   if (!checkAck(c, s, length)) return;
-  if (c.state === State.CLOSED) return;
-  if (c.state === State.TIME_WAIT) {
-    if (s.flags & FIN) restartTimeWait(c);
-    return;
-  }
   if (length > 0) {
     if (c.ecnOk) ecn.dataArrived(c, s);
     takeOctets(c, s, length);
@@ -151,11 +146,9 @@ function establish(c: Connection, s: TcpSegment): boolean {
   c.sndUna = s.ack;
   c.rack.start(s.ack, context.timers.now() | 0);
   measureHandshake(c, s);
-  c.sndWnd = s.window << c.sndScale;
+  // With these the window of this segment is news.
   c.sndWl1 = s.seq;
   c.sndWl2 = s.ack;
-  // The window of the SYN counts among those seen, as it was a window (never scaled).
-  if (c.sndWnd > c.maxSndWnd) c.maxSndWnd = c.sndWnd;
   c.timeouts = 0;
   c.backoff = 0;
   context.timers.clear(c.retransmitTimer);

@@ -190,6 +190,9 @@ describe("timestamps", () => {
       +0  ${old}
       +0  * data 100
       +0  > . 1 ack 101 <nop,nop,TS val * ecr 999999999>
+      // From here on it counts again.
+      +0  < P. 101:201(100) ack 1 win 512 <nop,nop,TS val 999999998 ecr last> junk
+      +0  > . 1 ack 101
       `,
     );
   });
@@ -226,6 +229,19 @@ describe("timestamps", () => {
       `
       +0   < R 1:1(0)
       +0   * closed reset
+      `,
+    );
+  });
+
+  test("a doubtful RST does not move TS.Recent (RFC 7323 §5.2)", () => {
+    drill(
+      established({ timestamps: true }),
+      `
+      +0   < R 100:100(0) <nop,nop,TS val 1000000 ecr 0>
+      +0   > . 1 ack 1 <nop,nop,TS val * ecr 2>
+      +0   < P. 1:101(100) ack 1 win 512 <nop,nop,TS val 3 ecr last>
+      +0   * data 100
+      +0   > . 1 ack 101 <nop,nop,TS val * ecr 3>
       `,
     );
   });

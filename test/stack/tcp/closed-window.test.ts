@@ -27,6 +27,12 @@ describe("with our window closed", () => {
     expect(handler.closed).toBe("reset");
   });
 
+  test("an RST behind a FIN of the same batch counts (RFC 9293 §3.4 MUST-66)", () => {
+    const fin = client.segment(TcpFlag.ACK | TcpFlag.FIN, NEXT + client.sent);
+    driver.inject(fin, client.segment(TcpFlag.RST, NEXT + client.sent + 1));
+    expect(handler.closed).toBe("reset");
+  });
+
   test("an acknowledgement in a segment with octets counts, the octets do not (RFC 9293 §3.4, §3.10.7.4)", () => {
     handler.flow.unsent = 1000;
     handler.flow.fill();

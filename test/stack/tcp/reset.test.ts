@@ -11,6 +11,7 @@ test("an RST at RCV.NXT ends the connection, and the relay is told (RFC 5961 §3
     +0   > R 1:1(0)
     `,
   );
+  expect(driver.stack.stats.tcpResetsIn).toBe(1);
   driver.drain();
 });
 

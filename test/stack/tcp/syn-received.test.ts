@@ -21,6 +21,17 @@ test("a segment outside the window is answered with ACK, not with another SYN-AC
   );
 });
 
+test("a repeated SYN is answered by the same SYN-ACK, which echoes the first (RFC 9293 §3.10.7.4, RFC 7323 §4.3)", () => {
+  drill(`
+    0   < S 0:0(0) win 65535 <mss 1460,TS val 100 ecr 0>
+    +0  * open
+    +0  accept()
+    +0  > S. 0:0(0) ack 1 <mss own,TS val * ecr 100>
+    +.5 < S 0:0(0) win 65535 <mss 1460,TS val 600 ecr 0>
+    +0  > S. 0:0(0) ack 1 <mss own,TS val * ecr 100>
+  `);
+});
+
 test("an RST elsewhere in the window is challenged, one outside is dropped (RFC 5961 §3.2)", () => {
   drill(
     ANSWERED,

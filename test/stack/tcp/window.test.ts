@@ -54,16 +54,20 @@ describe("the client's window", () => {
     );
   });
 
-  test("an update opens a closed window at once", () => {
-    drill(
-      SMALL,
-      `
+  test.each([100_000, 3_000_000_000])(
+    "an update opens a closed window at once, whatever the ISN: %i (RFC 9293 §3.10.7.4)",
+    (clientIsn) => {
+      drill(
+        { clientIsn },
+        SMALL,
+        `
       +0   send(1000)
       +.1  < . 1 ack 1 win 5000
       +0   > P. 1:1001(1000) ack 1
       `,
-    );
-  });
+      );
+    },
+  );
 
   test("a tiny window is not filled with tiny segments, but for the override timeout (RFC 9293 §3.8.6.2.1 MUST-38)", () => {
     const { trace } = drill(
