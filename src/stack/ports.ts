@@ -57,6 +57,8 @@ export interface StackOptions {
   /** Silence of the client after which an established flow, and one that is half closed, ends; ms, at most a day. */
   readonly tcpIdle?: number;
   readonly tcpHalfClosed?: number;
+  /** Silence after which an established client is asked whether it is there, ms; 0 (default): never (RFC 9293 §3.8.4). */
+  readonly tcpKeepAlive?: number;
   /** Octets of pages that all flows together may hold, 256 MiB by default; the page region bounds it too. */
   readonly memoryBudget?: number;
   /** "cubic" by default. */

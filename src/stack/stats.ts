@@ -142,4 +142,6 @@ export class StackStats {
   /** D-SACKs of clients, and reductions of the window that were taken back. */
   tcpDuplicatesReported = 0;
   tcpReductionsUndone = 0;
+  /** Keep-alives sent. */
+  tcpKeepAlives = 0;
 }

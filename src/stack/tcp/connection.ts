@@ -221,6 +221,10 @@ export class Connection implements TcpConnection, TimerHandler {
   openedAt = 0;
   /** When a segment came last, ms as int32. */
   heardAt = 0;
+  /** Keep-alives that were not answered, when the last was sent, ms as int32, and whether one is to leave. */
+  keepAlives = 0;
+  keepAliveAt = 0;
+  keepAliveDue = false;
 
   // Intrusive lists
   isDirty = false;

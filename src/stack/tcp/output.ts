@@ -7,6 +7,7 @@
  *     lost       runs of the flight that are (rack.ts), as cwnd − pipe allows (recovery.ts)
  *     new        octets behind SND.NXT, as the client's window and cwnd − pipe allow; FIN behind the last
  *     probe      of a window that is closed
+ *     keep-alive where silence has to be understood (lifetimes.ts)
  *     ACK        if one is due and nothing above carried it
  *
  * A segment is as large as the device takes: a super-segment under TSO, else one MSS. Runts are not sent while
@@ -74,6 +75,11 @@ export function output(c: Connection, sink: PacketSink): Output {
       if (result === NOTHING) break;
       if (packets === QUANTUM) return Output.MORE;
     }
+  }
+  if (c.keepAliveDue) {
+    // RFC 9293 §3.8.4: SEG.SEQ = SND.NXT - 1, no data. Whoever is there has to acknowledge it.
+    if (!segment(c, sink, seqAdd(c.sndNxt, -1), 0, 0)) return Output.FULL;
+    c.keepAliveDue = false;
   }
   if (c.ackDue) {
     if (!segment(c, sink, c.sndNxt, 0, 0)) return Output.FULL;
