@@ -106,6 +106,31 @@ describe("windows", () => {
     expect(driver.stack.pages.inUse).toBe(0);
   });
 
+  test("of the send buffer grow up to 4 MiB with what the client acknowledges, and no memory stays behind", () => {
+    const driver = new RecordingDriver();
+    const { client, handler } = open(driver, 1);
+    let most = 0;
+    // Slow start takes it there in nine rounds, and no further in the tenth and eleventh.
+    for (let round = 0; round < 11; round++) {
+      handler.flow.unsent = 8 * MIB;
+      handler.flow.fill();
+      most = Math.max(most, driver.stack.pages.inUse);
+      driver.turn();
+      client.hearAll();
+      driver.inject(client.segment(TcpFlag.ACK, 1, 0, 65535));
+    }
+    expect(most).toBeGreaterThan(3.9 * MIB);
+    expect(most).toBeLessThanOrEqual(4 * MIB + 128 * KIB);
+    handler.flow.unsent = 0;
+    for (let round = 0; driver.stack.pages.inUse > 0 && round < 100; round++) {
+      driver.turn();
+      client.hearAll();
+      driver.inject(client.segment(TcpFlag.ACK, 1, 0, 65535));
+    }
+    expect(client.received).toBe(handler.flow.sent);
+    expect(driver.stack.pages.inUse).toBe(0);
+  });
+
   test("stop growing while half of the budget is held", () => {
     const driver = new RecordingDriver({ stack: { memoryBudget: 4 * MIB } });
     const flow = open(driver, 1);
