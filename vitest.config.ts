@@ -3,6 +3,14 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     pool: "forks",
+    coverage: {
+      provider: "v8",
+      include: ["src/stack/**/*.ts"],
+      // Types and names only.
+      exclude: ["src/stack/index.ts", "src/stack/ports.ts"],
+      reporter: [["text", { skipFull: true }]],
+      thresholds: { lines: 95, branches: 90 },
+    },
     projects: [
       {
         test: {
