@@ -77,7 +77,7 @@ test("an address reads back from its text, and Node takes that text for the same
   );
 });
 
-test("a text is an address exactly when Node says so; its own form is canonical", () => {
+test("a text is an address exactly when Node says so; its own form is canonical (RFC 4291 §2.2)", () => {
   const part = fc.oneof(
     fc.constantFrom("", "0", "00", "1", "ffff", "FFFF", "10000", "g", "1.2.3.4", "256.1.1.1", "01"),
     fc.nat(300).map(String),

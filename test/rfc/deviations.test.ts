@@ -15,7 +15,7 @@ const deviations: readonly Deviation[] = JSON.parse(
   readFileSync(new URL("deviations.json", import.meta.url), "utf8"),
 );
 
-test.each(deviations)("RFC $rfc §$section, $level: $deviation", (entry) => {
+test.each(deviations)("RFC $rfc $section, $level: $deviation", (entry) => {
   expect(Object.keys(entry)).toEqual(["rfc", "section", "level", "deviation", "reason", "file"]);
   expect(entry.level).toMatch(/^(MUST( NOT)?|SHOULD( NOT)?|MAY|MUST-\d+|SHLD-\d+|MAY-\d+)$/);
   expect(entry.deviation).not.toBe("");

@@ -65,6 +65,7 @@ const REASONS: readonly (readonly [string, keyof StackStats, Uint8Array])[] = [
     changed(SYN6, 24, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1),
   ],
   ["to 127.0.0.0/8", "ipMartian", changed(SYN4, 16, 127, 0, 0, 1)],
+  ["of TCP to a group (RFC 9293 §3.9.2.3)", "ipMartian", changed(SYN4, 16, 224, 0, 0, 1)],
   ["from itself to itself", "ipLand", changed(SYN4, 12, 198, 51, 100, 1)],
 ];
 
@@ -102,6 +103,17 @@ test("IPv6 is not served below its minimum MTU (RFC 8200 §5)", () => {
   expect(counted(driver)).toEqual({ packetsIn: 1, ipNotServed: 1 });
   driver.inject(SYN4);
   expect(driver.stack.stats.tcpOpens).toBe(1);
+});
+
+test("a protocol nobody speaks is told so (RFC 1122 §3.2.2.1, RFC 8200 §4)", () => {
+  const driver = new StackDriver({});
+  driver.inject(buildIp(V4, 132, new Uint8Array(12)), buildIp(V6, 132, new Uint8Array(12)));
+  expect(driver.stack.stats.ipUnknownProtocol).toBe(2);
+  const answers = driver.take().map(({ bytes }) => decodePacket(bytes));
+  expect(answers).toMatchObject([
+    { kind: "icmp", version: 4, type: 3, code: 2, rest: 0 },
+    { kind: "icmp", version: 6, type: 4, code: 1, rest: 6 },
+  ]);
 });
 
 /** The counters that are not zero. */

@@ -88,7 +88,7 @@ describe.each(FAMILIES)("$name", ({ src, dst, timeout }) => {
     ["reaches over the one behind", 1400, 2808],
     ["lies within another", 8, 1392],
     ["begins like another but is shorter", 0, 1392],
-  ])("a fragment that %s discards the whole datagram (RFC 5722)", (_, from, to) => {
+  ])("a fragment that %s discards the whole datagram (RFC 5722 §3)", (_, from, to) => {
     const bench = new Bench();
     bench.input(piece(0, 1400));
     bench.input(piece(2800, 3000));

@@ -77,7 +77,7 @@ test("the transition table has the edges of figure 5 and no other (RFC 9293 §3.
   );
 });
 
-test("the first measurement sets SRTT and RTTVAR, later ones smooth (RFC 6298 §2)", () => {
+test("the first measurement sets SRTT and RTTVAR, later ones smooth (RFC 6298 §2.1, §2.2, §2.3)", () => {
   const rtt = new RttEstimator();
   expect(rtt.rto).toBe(1000);
   rtt.sample(800);
@@ -102,7 +102,7 @@ test("the least round trip is that of the last minutes (RFC 8985 §6.2 step 1)",
   expect(rtt.min).toBe(60);
 });
 
-test("the RTO stays between 200 ms and a minute, whatever is measured", () => {
+test("the RTO stays between 200 ms and a minute, whatever is measured (RFC 6298 §2.4, §2.5)", () => {
   fc.assert(
     fc.property(fc.array(fc.integer({ min: 0, max: 600_000 }), { minLength: 1 }), (samples) => {
       const rtt = new RttEstimator();
@@ -123,7 +123,7 @@ test("the initial window is ten segments, at most 14,600 octets and at least two
   expect(initialWindow(9000)).toBe(18_000);
 });
 
-test("NewReno doubles in slow start, adds a segment per window beyond, halves on loss (RFC 5681 §3.1)", () => {
+test("NewReno doubles in slow start, adds a segment per window beyond, halves on loss (RFC 5681 §3.1, RFC 3465 §2.2)", () => {
   const reno = new NewReno(1000);
   reno.acked(10_000, 1000);
   expect(reno.cwnd).toBe(20_000);
@@ -139,7 +139,7 @@ test("NewReno doubles in slow start, adds a segment per window beyond, halves on
   expect(reno.ssthresh).toBe(2000);
 });
 
-test("CUBIC multiplies by 0.7 and is back at its old window after K seconds (RFC 9438 §4.2, §4.6)", () => {
+test("CUBIC multiplies by 0.7 and is back at its old window after K seconds (RFC 9438 §4.2, §4.4, §4.5, §4.6, §5)", () => {
   const mss = 1000;
   const cubic = new Cubic(mss);
   cubic.acked(990_000, mss, 100, 0);

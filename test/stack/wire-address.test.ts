@@ -22,7 +22,7 @@ test.each([
   ["::ffff:102:304", "1.2.3.4"],
   ["64:ff9b::192.0.2.33", "64:ff9b::c000:221"],
   ["1:2:3:4:5:6:7::", "1:2:3:4:5:6:7:0"],
-])("%s is printed as %s (RFC 5952 §4)", (text, canonical) => {
+])("%s is printed as %s (RFC 5952 §4, §4.2)", (text, canonical) => {
   const address = parseAddress(text);
   expect(address && formatAddress(address)).toBe(canonical);
 });

@@ -8,7 +8,7 @@ import {
 } from "../../src/stack/wire/checksum.ts";
 import { counting, endpoint } from "./kit.ts";
 
-test("the example of RFC 1071 §3 sums to ddf2", () => {
+test("the example sums to ddf2 (RFC 1071 §3)", () => {
   const bytes = Uint8Array.of(0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7);
   expect(sumOctets(bytes, 0, 8)).toBe(0xddf2);
   expect(complement(0xddf2)).toBe(0x220d);
@@ -29,7 +29,7 @@ test("a piece that begins at an odd offset is swapped before it is added (RFC 10
   expect(parts).toBe(whole);
 });
 
-test("of v4-mapped addresses only the IPv4 word is in the pseudo-header", () => {
+test("of v4-mapped addresses only the IPv4 word is in the pseudo-header (RFC 4291 §2.5.5.2)", () => {
   const sum = pseudoHeaderSum(endpoint("10.0.0.1"), endpoint("192.168.1.2"), 17, 12);
   expect(sum).toBe(0x0a00 + 0x0001 + 0xc0a8 + 0x0102 + 17 + 12);
 });

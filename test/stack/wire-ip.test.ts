@@ -98,7 +98,7 @@ test.each([
   expect(parse(withOptions(Uint8Array.from(list)))).toBe(IpDrop.BAD_OPTIONS);
 });
 
-test("nobody can be answered at a multicast or broadcast source (RFC 1122 §3.2.1.3)", () => {
+test("nobody can be answered at a multicast or broadcast source (RFC 1122 §3.2.1.3, RFC 4291 §2.7)", () => {
   for (const src of ["224.0.0.1", "255.255.255.255", "ff02::1"]) {
     const source = endpoint(src);
     const packet = ipPacket(source, source.isV4 ? B4 : B6, 17, counting(8));

@@ -51,7 +51,7 @@ describe.each([
   });
 });
 
-describe("options are the intersection with the SYN's", () => {
+describe("options are the intersection with the SYN's (RFC 7323 §2.2, §3.2, RFC 2018 §2)", () => {
   test.each([
     ["<mss 1460>", "<mss own>"],
     ["<mss 1460,sackOK>", "<mss own,sackOK>"],

@@ -50,7 +50,7 @@ test("the RTO follows the measured round trip (RFC 6298 §2)", () => {
   );
 });
 
-test("after a timeout only the first segment is sent again, and the rest as room is acknowledged", () => {
+test("after a timeout only the first segment is sent again, and the rest as room is acknowledged (RFC 6298 §5.4, RFC 5681 §3.1)", () => {
   const { trace } = drill(
     established({ mss: 1000, sack: false }),
     `
@@ -69,7 +69,7 @@ test("after a timeout only the first segment is sent again, and the rest as room
   expect(trace.length).toBeGreaterThan(4);
 });
 
-test("an acknowledgement stops the timer", () => {
+test("an acknowledgement stops the timer (RFC 6298 §5.2)", () => {
   drill(
     established(),
     `
@@ -211,7 +211,7 @@ test("every hole below three SACKed segments is lost at once (RFC 8985 §6.2 ste
   );
 });
 
-test("a client that has gone is given up after many retransmissions (RFC 1122 §4.2.3.5)", () => {
+test("a client that has gone is given up after many retransmissions (RFC 1122 §4.2.3.5, RFC 9293 §3.8.3)", () => {
   const { driver, trace } = drill(
     established(),
     `

@@ -1,0 +1,179 @@
+/** What the sender may conclude from an acknowledgement: about the round trip, losses and the window. */
+
+import { describe, expect, test } from "vitest";
+import { Cubic } from "../../../src/stack/tcp/congestion.ts";
+import { drill, established } from "../../../src/testing/index.ts";
+
+describe("a round trip", () => {
+  test("of a segment that was sent twice is not measured (RFC 6298 §3)", () => {
+    drill(
+      established(),
+      `
+      +0       send(1000)
+      +0       > P. 1:1001(1000) ack 1
+      +.2~.22  > P. 1:1001(1000) ack 1
+      // Of which of the two?
+      +.15     < . 1 ack 1001 win 512
+      +0       send(1000)
+      +0       > P. 1001:2001(1000) ack 1
+      +.2~.22  > P. 1001:2001(1000) ack 1
+      +.01     < . 1 ack 2001 win 512
+      `,
+    );
+  });
+
+  test("is measured from the echo, also of what was sent twice (RFC 7323 §4)", () => {
+    const { driver } = drill(
+      established({ timestamps: true }),
+      `
+      +0       send(1000)
+      +0       > P. 1:1001(1000) ack 1
+      +.2~.22  > P. 1:1001(1000) ack 1
+      +.3      < . 1 ack 1001 win 512 <nop,nop,TS val 3 ecr last>
+      +0       send(1000)
+      +0       > P. 1001:2001(1000) ack 1
+      // SRTT + 4 RTTVAR is above 300 ms now.
+      +.3~.42  > P. 1001:2001(1000) ack 1
+      +.01     < . 1 ack 2001 win 512 <nop,nop,TS val 4 ecr last>
+      `,
+    );
+    expect(driver.stack.stats.tcpTimeouts).toBe(2);
+  });
+});
+
+test("once both use timestamps a segment without is dropped in silence (RFC 7323 §3.2)", () => {
+  drill(
+    established({ timestamps: true }),
+    `
+    +0 < P. 1:101(100) ack 1 win 512 junk
+    +1 < P. 1:101(100) ack 1 win 512 <nop,nop,TS val 3 ecr last>
+    +0 * data 100
+    +0 > . 1 ack 101 <nop,nop,TS val * ecr 3>
+    `,
+  );
+});
+
+describe("a duplicate", () => {
+  test("lets one more segment leave, at most two of them (RFC 3042 §2)", () => {
+    drill(
+      established({ sack: false, mss: 1000, wscale: false }),
+      `
+      +0 send(13000)
+      +0 > . 1:10001(10000) ack 1
+      +0 < . 1 ack 1 win 65535
+      +0 > . 10001:11001(1000) ack 1
+      +0 < . 1 ack 1 win 65535
+      +0 > . 11001:12001(1000) ack 1
+      +0 < . 1 ack 1 win 65535
+      +0 > . 1:1001(1000) ack 1
+      +0 < . 1 ack 12001 win 65535
+      +0 > P. 12001:13001(1000) ack 1
+      +0 < . 1 ack 13001 win 65535
+      `,
+    );
+  });
+
+  test("that tells no news does not count when SACK was agreed (RFC 6675 §2)", () => {
+    drill(
+      established({ mss: 1000 }),
+      `
+      +0   send(4000)
+      +0   > P. 1:4001(4000) ack 1
+      +0   < . 1 ack 1 win 512
+      +0   < . 1 ack 1 win 512
+      +0   < . 1 ack 1 win 512
+      +0   < . 1 ack 1 win 512
+      +.01 < . 1 ack 4001 win 512
+      `,
+    );
+  });
+});
+
+test("what was SACKed and is not there any more is sent again after the RTO (RFC 2018 §8)", () => {
+  drill(
+    established({ mss: 1000 }),
+    `
+    +0      send(5000)
+    +0      > P. 1:5001(5000) ack 1
+    +.01    < . 1 ack 1 win 512 <sack 1001:5001>
+    +0      > . 1:1001(1000) ack 1
+    // The client took the first segment and threw the others away.
+    +.01    < . 1 ack 1001 win 512
+    +.1~.3  > . 1001:2001(1000) ack 1
+    +.01    < . 1 ack 2001 win 512
+    +0      > . 2001:4001(2000) ack 1
+    +.01    < . 1 ack 4001 win 512
+    +0      > P. 4001:5001(1000) ack 1
+    +.01    < . 1 ack 5001 win 512
+    `,
+  );
+});
+
+describe("the congestion window", () => {
+  const GROWN = `
+    +0   send(11000)
+    +0   > . 1:10001(10000) ack 1
+    +.01 < . 1 ack 10001 win 1000
+    +0   > P. 10001:11001(1000) ack 1
+    +.01 < . 1 ack 11001 win 1000
+  `;
+
+  test("is an initial one again after a pause of more than an RTO (RFC 5681 §4.1)", () => {
+    drill(
+      established({ mss: 1000 }),
+      GROWN,
+      `
+      +1   send(20000)
+      +0   > . 11001:21001(10000) ack 1
+      +.01 < . 1 ack 21001 win 1000
+      +0   > P. 21001:31001(10000) ack 1
+      +.01 < . 1 ack 31001 win 1000
+      `,
+    );
+  });
+
+  test("is kept over a shorter one", () => {
+    drill(
+      established({ mss: 1000 }),
+      GROWN,
+      `
+      +.1  send(20000)
+      +0   > P. 11001:31001(20000) ack 1
+      +.01 < . 1 ack 31001 win 1000
+      `,
+    );
+  });
+
+  test("does not grow while something else held the sender back (RFC 7661 §4.3)", () => {
+    drill(
+      established({ mss: 1000 }),
+      `
+      +0   send(9000)
+      +0   > P. 1:9001(9000) ack 1
+      +.01 < . 1 ack 9001 win 1000
+      +0   send(9000)
+      +0   > P. 9001:18001(9000) ack 1
+      +.01 < . 1 ack 18001 win 1000
+      +0   send(20000)
+      +0   > . 18001:28001(10000) ack 1
+      +.01 < . 1 ack 28001 win 1000
+      +0   > P. 28001:38001(10000) ack 1
+      +.01 < . 1 ack 38001 win 1000
+      `,
+    );
+  });
+
+  test("aims lower when losses come closer: fast convergence (RFC 9438 §4.7)", () => {
+    const mss = 1000;
+    const cubic = new Cubic(mss);
+    cubic.acked(90_000, mss, 500, 0);
+    cubic.lost(100_000, mss);
+    expect(cubic.cwnd).toBe(70_000);
+    cubic.lost(70_000, mss);
+    expect(cubic.cwnd).toBe(49_000);
+    // The plateau is at 0.85 · 70,000, where it would have been at 70,000.
+    for (let now = 0; now <= 3500; now += 500) cubic.acked(cubic.cwnd, mss, 500, now);
+    expect(cubic.cwnd).toBeGreaterThan(57_000);
+    expect(cubic.cwnd).toBeLessThan(63_000);
+  });
+});
