@@ -223,6 +223,11 @@ test("ISNs advance by 250 per ms and differ between flows and keys (RFC 6528 §3
   expect(other.isn(local, remote, 0)).not.toBe(at0);
   remote.port = 1;
   expect(isn.isn(local, remote, 0)).not.toBe(at0);
+  const neighbour = parseAddress("10.0.0.3") as Endpoint;
+  expect(isn.isn(local, neighbour, 0)).not.toBe(at0);
+  expect(isn.isn(parseAddress("192.0.2.2") as Endpoint, neighbour, 0)).not.toBe(
+    isn.isn(local, neighbour, 0),
+  );
 });
 
 test("the pool of ranges grows to its bound, then refuses, and reuses what is given back", () => {

@@ -4,6 +4,7 @@
 
 import type { CloseReason, TcpConnection, TcpHandler } from "../../src/stack/ports.ts";
 import {
+  buildIcmp,
   buildTcp,
   decodePacket,
   PatternedFlow,
@@ -130,6 +131,25 @@ export class RawClient {
       options: syn ? this.#options : [],
       payload: pattern(0, Math.max(0, seq - 1), octets),
     });
+  }
+
+  /** "Port unreachable" from the client's host, about a segment from one of the two ends with that number. */
+  complaint(about: { readonly source: "client" | "target"; readonly seq: number }): Uint8Array {
+    const [client, target] = [
+      { address: this.address, port: this.port },
+      { address: this.#target, port: 443 },
+    ];
+    const [from, to] = about.source === "client" ? [client, target] : [target, client];
+    const quoted = buildTcp({
+      source: from.address,
+      destination: to.address,
+      sourcePort: from.port,
+      destinationPort: to.port,
+      seq: about.seq >>> 0,
+      flags: TcpFlag.SYN,
+    });
+    const fields = { source: this.address, destination: this.#target, type: 3, code: 3 };
+    return buildIcmp({ ...fields, rest: 0, body: quoted.subarray(0, 28) });
   }
 
   syn(): Uint8Array {
