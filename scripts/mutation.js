@@ -10,20 +10,24 @@ import ts from "typescript";
 export const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const COPIED = ["src", "test", "package.json", "tsconfig.base.json", "vitest.config.ts"];
 
-/** What is wrong with a mutation of `src/stack/<file>`; null: nothing. */
+/** The text of `src/stack/<file>` with the mutation. */
+export function mutated({ file, find, replace }) {
+  return source(file).replace(find, () => replace);
+}
+
+/** What is wrong with a mutation; null: nothing. */
 export function fault({ file, find, replace }) {
-  const source = readFileSync(join(ROOT, "src/stack", file), "utf8");
-  const times = source.split(find).length - 1;
+  const times = source(file).split(find).length - 1;
   if (times !== 1) return `its text stands ${times} times in src/stack/${file}`;
-  const { diagnostics } = ts.transpileModule(
-    source.replace(find, () => replace),
-    {
-      reportDiagnostics: true,
-      compilerOptions: { target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext },
-    },
-  );
-  if (diagnostics.length > 0) return "it does not parse";
-  return null;
+  const { diagnostics } = ts.transpileModule(mutated({ file, find, replace }), {
+    reportDiagnostics: true,
+    compilerOptions: { target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext },
+  });
+  return diagnostics.length > 0 ? "it does not parse" : null;
+}
+
+function source(file) {
+  return readFileSync(join(ROOT, "src/stack", file), "utf8");
 }
 
 /** A copy of what the tests need, in a temporary directory; `remove` it. */
@@ -35,21 +39,16 @@ export class Copy {
   }
 
   /** Applies one mutation; the one before is taken back. */
-  mutate({ file, find, replace }) {
+  mutate(mutation) {
     this.restore();
-    const source = readFileSync(join(ROOT, "src/stack", file), "utf8");
-    writeFileSync(
-      join(this.path, "src/stack", file),
-      source.replace(find, () => replace),
-    );
-    this.mutated = file;
+    this.file = mutation.file;
+    writeFileSync(join(this.path, "src/stack", this.file), mutated(mutation));
   }
 
   restore() {
-    if (this.mutated === undefined) return;
-    const original = join(ROOT, "src/stack", this.mutated);
-    cpSync(original, join(this.path, "src/stack", this.mutated));
-    this.mutated = undefined;
+    if (this.file === undefined) return;
+    writeFileSync(join(this.path, "src/stack", this.file), source(this.file));
+    this.file = undefined;
   }
 
   remove() {

@@ -11,6 +11,8 @@ import type {
   UdpFlow,
   UdpHandler,
 } from "../../src/stack/ports.ts";
+import type { Connection } from "../../src/stack/tcp/connection.ts";
+import { NONE } from "../../src/stack/tcp/ranges.ts";
 import { type Endpoint, formatAddress } from "../../src/stack/wire/address.ts";
 import { fillPattern, pattern, type StackDriver } from "../../src/testing/index.ts";
 import type { Dice } from "./dice.ts";
@@ -102,9 +104,41 @@ export class TcpActor implements TcpHandler {
     const held = this.#consumed + this.#connection.readableOctets;
     const acked = ((flow.ack - flow.irs - 1) | 0) - (this.#total >= 0 ? 1 : 0);
     if (acked > held) throw new Finding(`${this.key}: ${acked} acknowledged, ${held} delivered`);
-    if (this.#total >= 0 && held !== this.#total) {
+    if (this.#total < 0) return;
+    if (held !== this.#total) {
       throw new Finding(`${this.key}: ${held} octets of a stream that ended at ${this.#total}`);
     }
+    // FIN is acknowledged at once, and takes one number; unless another's TIME-WAIT took this one's place.
+    const isEvicted = (this.#connection as Connection).index < 0;
+    if (acked !== this.#total && !isEvicted)
+      throw new Finding(`${this.key}: FIN told, ${acked} acknowledged`);
+  }
+
+  /** What has to be true after every packet, and no packet shows. @throws Finding */
+  inspect(): void {
+    if (this.#state === "over") return;
+    const { flight, rcvAdv, rcvNxt } = this.#connection as Connection;
+    if (flight < 0) throw new Finding(`${this.key}: SND.UNA is ${-flight} beyond SND.NXT`);
+    // FIN takes a number that the window did not offer.
+    const beyond = (rcvNxt - rcvAdv) | 0;
+    if (this.#state === "open" && this.#seen() !== undefined && beyond > 1) {
+      throw new Finding(`${this.key}: RCV.NXT is ${beyond} beyond the window`);
+    }
+  }
+
+  /** Whether octets out of order are there; of a flow that is over nobody knows. */
+  holds(left: number, right: number): boolean {
+    if (this.#state === "over") return true;
+    const c = this.#connection as Connection;
+    const { ranges } = c.context;
+    let at = left;
+    for (let range = c.oooHead; range !== NONE && at !== right; range = ranges.next[range]!) {
+      const offset = (at - ranges.seq[range]!) | 0;
+      const length = ranges.end[range]! - ranges.start[range]!;
+      if (offset < 0) return false;
+      if (offset < length) at = (at + Math.min(length - offset, (right - at) | 0)) | 0;
+    }
+    return at === right;
   }
 
   onReadable(): void {

@@ -1,8 +1,9 @@
 /**
- * What arrives at the stack: conversations of reference clients, datagrams, pings and captures, mutated, and
- * segments crafted at the edges of what the flows have seen.
+ * What arrives at the stack: conversations of reference clients, datagrams, pings, captures and the segments of
+ * drills, mutated, and segments crafted at the edges of what the flows have seen.
  */
 
+import { DrillClient } from "../../src/testing/drill-client.ts";
 import {
   buildIcmp,
   buildTcp,
@@ -13,6 +14,7 @@ import {
   type TcpOption,
 } from "../../src/testing/index.ts";
 import type { Dice } from "./dice.ts";
+import type { DrillSeeds } from "./drills.ts";
 import { mutate } from "./mutation.ts";
 import { flowKey } from "./observer.ts";
 import { isTcp, look, makeWhole } from "./packet-view.ts";
@@ -22,6 +24,8 @@ const V4 = { client: "10.0.0.2", target: "198.51.100.1" } as const;
 const V6 = { client: "fd00::2", target: "2001:db8::1" } as const;
 /** Clients have ports from here on. */
 const FIRST_PORT = 40001;
+/** The client of the drills: another source port for every script. */
+const DRILL_PORT = 45000;
 /** More do not fit into a batch of 64. */
 const MAX_BATCH = 40;
 
@@ -38,10 +42,20 @@ export class Conversation {
   /** How hostile this run is: the probability that a packet is mutated. */
   readonly #damage: number;
 
-  constructor(dice: Dice, world: World, capture: readonly Uint8Array[]) {
+  readonly #drills: readonly DrillSeeds[];
+  #drill: { readonly client: DrillClient; readonly segments: DrillSeeds; next: number } | null =
+    null;
+
+  constructor(
+    dice: Dice,
+    world: World,
+    capture: readonly Uint8Array[],
+    drills: readonly DrillSeeds[],
+  ) {
     this.#dice = dice;
     this.#world = world;
     this.#capture = capture;
+    this.#drills = drills;
     this.#damage = dice.pick([0, 0.05, 0.3, 0.8]);
     for (let n = dice.between(1, 4); n > 0; n--) {
       this.#clients.push(this.#client(FIRST_PORT + this.#clients.length));
@@ -70,6 +84,7 @@ export class Conversation {
       else if (kind < 5) for (const bytes of this.#fromCapture()) add(bytes);
       else for (const bytes of this.#other(kind)) add(bytes);
     }
+    if (this.#drills.length > 0 && dice.chance(0.5)) for (const b of this.#fromDrill()) add(b);
     if (dice.chance(0.1)) packets.reverse();
     return { packets: packets.slice(0, MAX_BATCH), wait: this.#wait() };
   }
@@ -167,6 +182,38 @@ export class Conversation {
     return [packet];
   }
 
+  /** The next segment of a script, which begins with a SYN of ours unless it has one. */
+  #fromDrill(): Uint8Array[] {
+    const dice = this.#dice;
+    let drill = this.#drill;
+    if (drill === null || drill.next === drill.segments.length || dice.chance(0.02)) {
+      const clientPort = DRILL_PORT + dice.below(8);
+      const ends = { client: V4.client, clientPort, target: V4.target, targetPort: 443 };
+      const segments = dice.pick(this.#drills);
+      drill = { client: new DrillClient(ends, dice.awkward()), segments, next: 0 };
+      this.#drill = drill;
+      if ((segments[0]!.flags & 2) === 0) {
+        const syn = {
+          ...segments[0]!,
+          flags: 2,
+          seq: 0,
+          octets: 0,
+          ack: null,
+          options: DRILL_OPTIONS,
+        };
+        return [drill.client.build(syn)];
+      }
+    }
+    const { client, segments } = drill;
+    const { clientPort } = client.ends;
+    const flow = this.#world.observer.flows.get(flowKey(V4.client, clientPort, V4.target, 443));
+    if (flow !== undefined) client.peerIsn = flow.iss;
+    const packet = client.build(segments[drill.next++]!);
+    if (dice.chance(this.#damage)) return mutate(dice, packet);
+    makeWhole(packet);
+    return [packet];
+  }
+
   /** A segment of a flow, near the edges of its sequence spaces. */
   #crafted(): ScriptPacket[] {
     const dice = this.#dice;
@@ -243,6 +290,13 @@ export class Conversation {
     return [packet];
   }
 }
+
+const DRILL_OPTIONS = [
+  { kind: "mss", value: 1000 },
+  { kind: "sackOK" },
+  { kind: "nop" },
+  { kind: "wscale", value: 7 },
+] as const;
 
 /** Source and destination as decoded packets have them. */
 function addressesOf(packet: Uint8Array): readonly [string, string] {

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import type { TcpConnection } from "../../src/stack/ports.ts";
 import {
@@ -10,7 +11,9 @@ import {
   TcpFlag,
 } from "../../src/testing/index.ts";
 import { runCodecs } from "./codecs.ts";
+import { runDatagrams } from "./datagrams.ts";
 import { Dice } from "./dice.ts";
+import { drillSeeds } from "./drills.ts";
 import { mutate } from "./mutation.ts";
 import { type Finding, Observer } from "./observer.ts";
 import { look, makeWhole } from "./packet-view.ts";
@@ -18,11 +21,12 @@ import { runStack } from "./stack-run.ts";
 
 /** About ten seconds; `npm run fuzz` goes on from there. */
 const SEEDS = 60;
+const DRILLS = drillSeeds(fileURLToPath(new URL("../stack/tcp", import.meta.url)));
 
 test("whatever packets come, the stack throws nothing, writes right packets and keeps nothing", () => {
   let packets = 0;
   for (let seed = 1_000_001; seed <= 1_000_000 + SEEDS; seed++) {
-    const { failure, packets: given } = runStack(seed, 120, []);
+    const { failure, packets: given } = runStack(seed, 120, [], DRILLS);
     if (failure !== null) throw new Error(`seed ${seed}`, { cause: failure.error });
     packets += given;
   }
@@ -34,8 +38,14 @@ test("whatever octets come, SOCKS and DNS messages are read within their bounds,
   for (let round = 0; round < 5_000; round++) runCodecs(dice);
 });
 
+test("datagrams arrive from fragments as they were sent, or not at all when one was forged (RFC 5722 §3)", () => {
+  const dice = new Dice(2);
+  for (let round = 0; round < 100; round++) runDatagrams(dice);
+});
+
 test("the same seed gives the same packets", () => {
-  expect(runStack(7, 60, [])).toEqual(runStack(7, 60, []));
+  expect(DRILLS.length).toBeGreaterThan(30);
+  expect(runStack(7, 60, [], DRILLS)).toEqual(runStack(7, 60, [], DRILLS));
 });
 
 test("the observer finds a wrong checksum, a window that shrinks and a gap before SND.NXT", () => {
@@ -61,6 +71,26 @@ test("the observer finds a wrong checksum, a window that shrinks and a gap befor
     expect.stringMatching(/right edge moves left by \d+/),
     "SND.NXT jumps by 1",
   ]);
+});
+
+test("the observer finds SACK of octets that are not there, and takes the report of a duplicate", () => {
+  const fields = {
+    source: "198.51.100.1",
+    destination: "10.0.0.2",
+    sourcePort: 443,
+    destinationPort: 1,
+  };
+  const observer = new Observer((_, left, right) => left === 1200 && right === 1300);
+  observer.watch(buildTcp({ ...fields, seq: 1, ack: 1000, flags: 0x12, window: 500 }));
+  const report = (...blocks: [number, number][]) => {
+    const options = [{ kind: "sack", blocks } as const];
+    const rest = { seq: 2, ack: 1000, flags: 0x10, window: 500, options };
+    return () => observer.watch(buildTcp({ ...fields, ...rest }));
+  };
+  expect(report([1200, 1300])).not.toThrow();
+  expect(report([900, 950], [1200, 1300])).not.toThrow();
+  expect(report([1200, 1301])).toThrow("SACK of octets that are not there");
+  expect(report([1200, 1300], [900, 950])).toThrow("SACK of octets that are not there");
 });
 
 test("the observer joins fragments, and finds one that is missing and a datagram that is wrong", () => {

@@ -1,15 +1,18 @@
 /**
- * `npm run fuzz -- [--minutes N] [--seed S] [--seeds N] [--captures DIRECTORY]`
+ * `npm run fuzz -- [--minutes N] [--seed S] [--seeds N] [--captures DIRECTORY] [--drills DIRECTORY]`
  *
- * Runs seeds from S on until time is over or a seed fails, and prints that seed with a script that still fails.
- * `--minutes 1` and `--seed 1` by default; `--seeds 1` runs one seed alone.
+ * Runs seeds from S on until time is over or a seed fails, and prints that seed with a script that still fails: exit
+ * code 1. `--minutes 1` and `--seed 1` by default; `--seeds 1` runs one seed alone, `--tries N` is how often the script
+ * is run to shorten it.
  */
 
 import { parseArgs } from "node:util";
 import { printPacket } from "../../src/stack/wire/print.ts";
 import { capturedPackets } from "./captures.ts";
 import { runCodecs } from "./codecs.ts";
+import { runDatagrams } from "./datagrams.ts";
 import { Dice } from "./dice.ts";
+import { drillSeeds } from "./drills.ts";
 import { type Failure, runStack } from "./stack-run.ts";
 
 const STEPS = 150;
@@ -21,9 +24,16 @@ const { values } = parseArgs({
     seed: { type: "string", default: "1" },
     seeds: { type: "string" },
     captures: { type: "string", default: "../shared/pcaps" },
+    tries: { type: "string", default: "400" },
+    drills: { type: "string", default: "test/stack/tcp" },
   },
 });
+for (const [name, value] of Object.entries(values)) {
+  const isNumber = name !== "captures" && name !== "drills";
+  if (isNumber && !(Number(value) >= 0)) throw new Error(`--${name} ${value}: a number is needed`);
+}
 const captures = capturedPackets(values.captures, 400);
+const drills = drillSeeds(values.drills);
 const first = Number(values.seed);
 const stop = values.seeds === undefined ? Number.POSITIVE_INFINITY : first + Number(values.seeds);
 const started = Date.now();
@@ -31,7 +41,7 @@ const until = started + Number(values.minutes) * 60_000;
 let packets = 0;
 let seed = first;
 for (let told = started; seed < stop && Date.now() < until; seed++) {
-  const result = runStack(seed, STEPS, captures);
+  const result = runStack(seed, STEPS, captures, drills, Number(values.tries));
   packets += result.packets;
   if (result.failure !== null) tell(result.failure);
   codecs(seed);
@@ -46,6 +56,7 @@ function codecs(of: number): void {
   const dice = new Dice(of);
   try {
     for (let round = 0; round < CODEC_ROUNDS; round++) runCodecs(dice);
+    runDatagrams(dice);
   } catch (error) {
     tell({ error, script: [] });
   }
@@ -54,7 +65,7 @@ function codecs(of: number): void {
 function summary(last: number): string {
   const seconds = (Date.now() - started) / 1000;
   const rate = Math.round(packets / seconds);
-  const files = `${captures.length} captures`;
+  const files = `${captures.length} captures, ${drills.length} drills`;
   return `seeds ${first} to ${last}, ${files}, ${packets} packets, ${rate} packets/s`;
 }
 
@@ -67,7 +78,8 @@ function tell({ error, script }: Failure): never {
     }
     console.log(`  +${step.wait} ms`);
   }
-  console.log(`again: npm run fuzz -- --seed ${seed} --seeds 1 --captures ${values.captures}`);
+  const seeds = `--captures ${values.captures} --drills ${values.drills}`;
+  console.log(`again: npm run fuzz -- --seed ${seed} --seeds 1 ${seeds}`);
   process.exit(1);
 }
 

@@ -223,7 +223,8 @@ export function fragments(
   return result;
 }
 
-function fragment(
+/** The fragment of `packet` with `length` octets from `from` behind the header at `base`, which says `offset`. */
+export function fragment(
   packet: Uint8Array,
   at: PacketView,
   base: number,

@@ -2,7 +2,8 @@
  * Judges every packet the stack writes: it parses, its checksums are right, and no flow breaks a promise of TCP.
  *
  * Per flow, as seen on the wire: SND.NXT never jumps, the octets are the upstream's, nothing is sent behind FIN,
- * acknowledgements and the right edge of the window never move left (RFC 9293 §3.8.6.2.1).
+ * acknowledgements and the right edge of the window never move left (RFC 9293 §3.8.6.2.1), and what SACK reports is
+ * there.
  */
 
 import {
@@ -38,8 +39,14 @@ export class Observer {
   /** By {@link flowKey}: the last connection that was answered. */
   readonly flows: Map<string, SeenFlow> = new Map();
   packets = 0;
+  readonly #holds: (key: string, left: number, right: number) => boolean;
   /** Of the datagram whose fragments are being written. */
   #parts: Uint8Array[] = [];
+
+  /** `holds`: whether the flow has all octets of [left, right) that it reports by SACK. */
+  constructor(holds: (key: string, left: number, right: number) => boolean = () => true) {
+    this.#holds = holds;
+  }
 
   /** @throws Finding */
   watch(bytes: Uint8Array): void {
@@ -89,7 +96,8 @@ export class Observer {
     const known = this.flows.get(key);
     if ((packet.flags & TcpFlag.ACK) === 0) throw new Finding(`${key}: a segment without ACK`);
     if ((packet.flags & TcpFlag.SYN) !== 0) {
-      if (known !== undefined && known.iss === packet.seq && known.irs + 1 === packet.ack) return;
+      if (known !== undefined && known.iss === packet.seq && (known.irs + 1) >>> 0 === packet.ack)
+        return;
       const scale = packet.options.find((option) => option.kind === "wscale");
       if (packet.payload.length > 0) throw new Finding(`${key}: a SYN-ACK with octets`);
       this.flows.set(key, {
@@ -144,6 +152,15 @@ export class Observer {
     const opened = (edge - flow.edge) | 0;
     if (opened < 0) throw new Finding(`${key}: the window's right edge moves left by ${-opened}`);
     flow.edge = edge;
+    const sack = packet.options.find((option) => option.kind === "sack");
+    for (const [left, right] of sack?.blocks ?? []) {
+      // The first may report a duplicate (RFC 2883 §4).
+      if (((right - packet.ack) | 0) <= 0 && left === sack?.blocks[0]?.[0]) continue;
+      const isHeld = ((left - packet.ack) | 0) > 0 && ((right - left) | 0) > 0;
+      if (!isHeld || !this.#holds(key, left | 0, right | 0)) {
+        throw new Finding(`${key}: SACK of octets that are not there`);
+      }
+    }
   }
 }
 

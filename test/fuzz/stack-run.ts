@@ -2,6 +2,7 @@
 
 import { Conversation } from "./conversation.ts";
 import { Dice } from "./dice.ts";
+import type { DrillSeeds } from "./drills.ts";
 import { type Step, World } from "./world.ts";
 
 export interface Failure {
@@ -16,11 +17,16 @@ export interface RunResult {
   readonly failure: Failure | null;
 }
 
-/** Runs `seed` for `steps` batches. `captures`: packets of other conversations, mixed in. */
+/**
+ * Runs `seed` for `steps` batches. `captures` and `drills`: packets of other conversations, mixed in. A script that
+ * fails is run `tries` times more to shorten it.
+ */
 export function runStack(
   seed: number,
   steps: number,
   captures: readonly (readonly Uint8Array[])[],
+  drills: readonly DrillSeeds[] = [],
+  tries = 400,
 ): RunResult {
   const dice = new Dice(seed);
   const script: Step[] = [];
@@ -28,7 +34,7 @@ export function runStack(
   try {
     const world = new World(seed);
     const capture = captures.length > 0 && dice.chance(0.7) ? dice.pick(captures) : [];
-    const conversation = new Conversation(dice, world, capture);
+    const conversation = new Conversation(dice, world, capture, drills);
     for (let n = 0; n < steps; n++) {
       const step = conversation.next();
       packets += step.packets.length;
@@ -38,7 +44,10 @@ export function runStack(
     world.finish();
     return { packets, failure: null };
   } catch (error) {
-    return { packets, failure: { error, script: shortened(seed, script, messageOf(error)) } };
+    return {
+      packets,
+      failure: { error, script: shortened(seed, script, messageOf(error), tries) },
+    };
   }
 }
 
@@ -58,9 +67,14 @@ export function replay(seed: number, script: readonly Step[]): unknown {
 }
 
 /** Removes steps, then single packets, as long as the same kind of failure remains. Bounded. */
-function shortened(seed: number, script: readonly Step[], message: string): readonly Step[] {
+function shortened(
+  seed: number,
+  script: readonly Step[],
+  message: string,
+  most: number,
+): readonly Step[] {
   let best = [...script];
-  let tries = 2000;
+  let tries = most;
   const fails = (candidate: readonly Step[]): boolean =>
     tries-- > 0 && messageOf(replay(seed, candidate)) === message;
   for (let size = best.length >> 1; size >= 1; size >>= 1) {

@@ -4,6 +4,9 @@
  * After every step the invariants hold that no single packet shows; after {@link World.finish} nothing is left.
  */
 
+import { RX_ROW } from "../../src/native/binding.ts";
+import type { Connection } from "../../src/stack/tcp/connection.ts";
+import type { TcpContext } from "../../src/stack/tcp/context.ts";
 import {
   buildTcp,
   NO_OFFLOAD,
@@ -28,22 +31,45 @@ export interface Step {
   readonly wait: number;
 }
 
+/** A driver that looks at the stack after every packet. */
+class WatchedDriver extends StackDriver {
+  watch: () => void = () => {};
+
+  override onBatch(rows: Int32Array, count: number): void {
+    for (let at = 0; at < count * RX_ROW; at += RX_ROW) {
+      const start = rows[at]!;
+      const [length, flags, gsoSize] = [rows[at + 1]!, rows[at + 2]!, rows[at + 3]!];
+      this.stack.input(start, start + length, flags, gsoSize, rows[at + 4]!, rows[at + 5]!);
+      this.watch();
+    }
+    this.stack.endBatch();
+    this.watch();
+  }
+}
+
 export class World {
   readonly driver: StackDriver;
-  readonly observer: Observer = new Observer();
+  readonly observer: Observer = new Observer(
+    (key, left, right) => this.#latest.get(key)?.holds(left, right) ?? true,
+  );
   /** What the stack wrote, super-segments split; the reader empties it. */
   written: Uint8Array[] = [];
   #actors: TcpActor[] = [];
+  /** By flow; those that are over too. */
+  readonly #latest: Map<string, TcpActor> = new Map();
+  #context: TcpContext | null = null;
 
   constructor(seed: number) {
     const dice = new Dice(seed ^ 0x5eed);
-    this.driver = new StackDriver(
+    const driver = new WatchedDriver(
       {
         onTcpOpen: (connection) => {
           if (dice.chance(0.02)) return null;
           const own = new Dice(dice.below(2 ** 31));
           const actor = new TcpActor(connection, this.driver, this.observer, own);
           this.#actors.push(actor);
+          this.#latest.set(actor.key, actor);
+          this.#context = (connection as Connection).context;
           return actor;
         },
         onUdpOpen: (flow) => {
@@ -53,9 +79,14 @@ export class World {
       },
       drawOptions(dice),
     );
-    this.driver.device.receiver = (packet) => {
+    this.driver = driver;
+    driver.watch = () => this.#inspect();
+    driver.device.receiver = (packet) => {
       this.observer.watch(packet.bytes);
-      this.written.push(...splitSuperSegment(packet));
+      const split = splitSuperSegment(packet);
+      const longest = Math.max(...split.map(({ length }) => length));
+      if (longest > driver.device.mtu) throw new Finding(`a packet of ${longest} octets`);
+      this.written.push(...split);
     };
   }
 
@@ -92,20 +123,32 @@ export class World {
     }
     const { inUse, held } = stack.pages;
     if (inUse !== 0 || held !== 0) throw new Finding(`${inUse} octets of pages are left`);
+    const ranges = this.#context?.ranges.size ?? 0;
+    if (ranges !== 0) throw new Finding(`${ranges} ranges are left`);
   }
 
   #check(): void {
-    const { pages, stats } = this.driver.stack;
     for (const actor of this.#actors) actor.check();
     this.#actors = this.#actors.filter((actor) => !actor.over);
+    this.#inspect();
+  }
+
+  /** The bounds hold after every packet. */
+  #inspect(): void {
+    for (const actor of this.#actors) actor.inspect();
+    const { pages, stats } = this.driver.stack;
     if (pages.inUse > pages.held || pages.held > pages.limit || pages.inUse < 0) {
       throw new Finding(`pages: ${pages.inUse} in use, ${pages.held} held of ${pages.limit}`);
     }
+    const { timeWait, maxTimeWait = 0, pending } = this.#context ?? {};
+    if ((timeWait?.size ?? 0) > maxTimeWait) throw new Finding(`${timeWait?.size} in TIME-WAIT`);
+    if ((pending?.size ?? 0) < 0) throw new Finding("an open left twice");
     if (stats.tcpFlows < 0 || stats.udpFlows < 0) throw new Finding("a flow was removed twice");
   }
 }
 
-const STRAY: TcpFields = {
+/** A segment of no connection: its answer flushes. */
+export const STRAY: TcpFields = {
   source: "10.9.9.9",
   destination: "198.51.100.9",
   sourcePort: 9,
