@@ -107,6 +107,7 @@ const ONE_SIDED: Readonly<Record<string, number[]>> = {
 /** Streams whose server sent more at once than cwnd allows here, and how many acknowledgements they need at most. */
 const LENT: Readonly<Record<string, number>> = {
   "tcp/mss-260.pcap": 10,
+  "tcp/sack-syn-retransmit.pcap": 10,
   "tcp/timestamps-long.pcap": 10,
 };
 

@@ -15,7 +15,6 @@ const V4 = { source: "10.0.0.2", destination: "198.51.100.1" } as const;
 const V6 = { source: "fd00::2", destination: "2001:db8::1" } as const;
 const SYN4 = buildTcp({ ...V4, sourcePort: 1, destinationPort: 2, seq: 0, flags: 2 });
 const SYN6 = buildTcp({ ...V6, sourcePort: 1, destinationPort: 2, seq: 0, flags: 2 });
-const HOP_BY_HOP = 0;
 const ROUTING = 43;
 
 /** A copy of `packet` with octets changed at `at`; its IPv4 header checksum stays right. */
@@ -57,7 +56,6 @@ const REASONS: readonly (readonly [string, keyof StackStats, Uint8Array])[] = [
   ["with a source route (RFC 7126 §4.3)", "ipBadOptions", withOptions(131, 3, 4, 0)],
   ["with an option that is cut off", "ipBadOptions", withOptions(7, 40, 0, 0)],
   ["whose extension header is cut off", "ipBadExtension", changed(SYN6, 6, 60).with(41, 200)],
-  ["a jumbogram (RFC 2675)", "ipJumbogram", extension(HOP_BY_HOP, 6, 0, 0xc2, 4, 0, 1, 0, 0)],
   ["from multicast (RFC 1122 §3.2.1.3)", "ipBadSource", changed(SYN4, 12, 224, 0, 0, 1)],
   [
     "to a v4-mapped address (RFC 4038 §4.2)",
@@ -87,13 +85,6 @@ test("a route with hops left is answered with a parameter problem (RFC 8200 §4.
   expect(driver.stack.stats.ipParameterProblem).toBe(1);
   const [answer] = driver.take();
   expect(decodePacket(answer!.bytes)).toMatchObject({ kind: "icmp", type: 4, code: 0, rest: 42 });
-});
-
-test("with ICMP off nothing is said of it", () => {
-  const driver = new StackDriver({}, { stack: { icmp: "off" } });
-  driver.inject(ROUTE);
-  expect(counted(driver)).toEqual({ packetsIn: 1, ipParameterProblem: 1 });
-  expect(driver.take()).toEqual([]);
 });
 
 test("IPv6 is not served below its minimum MTU (RFC 8200 §5)", () => {

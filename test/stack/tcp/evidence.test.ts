@@ -28,6 +28,8 @@ describe("a round trip", () => {
       `
       +0       send(1000)
       +0       > P. 1:1001(1000) ack 1
+      // a loss probe, then the RTO
+      +.2~.22  > P. 1:1001(1000) ack 1
       +.2~.22  > P. 1:1001(1000) ack 1
       +.3      < . 1 ack 1001 win 512 <nop,nop,TS val 3 ecr last>
       +0       send(1000)
@@ -37,7 +39,7 @@ describe("a round trip", () => {
       +.01     < . 1 ack 2001 win 512 <nop,nop,TS val 4 ecr last>
       `,
     );
-    expect(driver.stack.stats.tcpTimeouts).toBe(2);
+    expect(driver.stack.stats).toMatchObject({ tcpTimeouts: 1, tcpLossProbes: 2 });
   });
 });
 

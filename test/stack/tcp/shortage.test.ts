@@ -77,13 +77,14 @@ test("a SYN-ACK, a segment and an RST of every flow leave, whatever one write ho
 
 test("two segments of one batch that find no page are not acknowledged, and taken when they come again", () => {
   const driver = new RecordingDriver({ pages: 64 * KIB });
-  const hoarder = new RawClient(driver, { port: 1 });
-  const hoard = hoarder.open();
-  hoard.autoconsume = false;
+  // The budget leaves each of so many flows two segments, which take a page.
+  const hoarders = Array.from({ length: 16 }, (_, n) => new RawClient(driver, { port: 100 + n }));
+  const hoards = hoarders.map((hoarder) => hoarder.open());
+  for (const hoard of hoards) hoard.autoconsume = false;
   const client = new RawClient(driver, { port: 2 });
   const handler = client.open();
   handler.autoconsume = false;
-  for (let n = 0; n < 4; n++) hoarder.send(16 * KIB - 100);
+  for (const hoarder of hoarders) hoarder.send(2800);
   expect(driver.stack.pages.inUse).toBe(64 * KIB);
   const both = [client.segment(TcpFlag.ACK, 1, 1000), client.segment(TcpFlag.ACK, 1001, 500)];
   driver.inject(...both);
@@ -91,7 +92,7 @@ test("two segments of one batch that find no page are not acknowledged, and take
   client.hearAll();
   expect(driver.stack.stats.tcpReceiveNoMemory).toBe(1);
   expect([client.acknowledged, handler.flow.connection.readableOctets]).toEqual([0, 0]);
-  hoard.flow.take(64 * KIB);
+  for (const hoard of hoards) hoard.flow.take(2800);
   driver.turn();
   driver.inject(...both);
   driver.advance(100);

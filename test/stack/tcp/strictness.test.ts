@@ -152,7 +152,7 @@ describe("numbers that wrap as int32 (RFC 9293 §3.4)", () => {
       +0 < . 1001:1101(100) ack 1 win 512
       +0 > . 1 ack 1 <nop,nop,sack 1001:1101>
       +0 < . 501:1201(700) ack 1 win 512
-      +0 > . 1 ack 1 <nop,nop,sack 501:1201>
+      +0 > . 1 ack 1 <nop,nop,sack 1001:1101 501:1201>
       +0 < . 1:501(500) ack 1 win 512
       +0 * data 1200
       +0 > . 1 ack 1201
