@@ -42,6 +42,16 @@ export class Topology {
     this.namespaces = [this.client, this.server];
   }
 
+  /** Makes one more namespace, not connected to anything; it is also a property of this name. */
+  namespace(name) {
+    const whole = `t2s-${name}-${process.pid}`;
+    ip("netns", "add", whole);
+    ip("-n", whole, "link", "set", "lo", "up");
+    this.namespaces.push(whole);
+    this[name] = whole;
+    return whole;
+  }
+
   /** Starts a program that stays; it is ended by close(). */
   start(namespace, argv, options = {}) {
     const child = spawn("ip", ["netns", "exec", namespace, ...argv], {
@@ -79,7 +89,7 @@ export class Topology {
   }
 }
 
-function ip(...argv) {
+export function ip(...argv) {
   const { status, stderr } = spawnSync("ip", argv, { encoding: "utf8" });
   if (status !== 0) throw new Error(`ip ${argv.join(" ")}: ${stderr.trim()}`);
 }
