@@ -83,6 +83,7 @@ export class NewReno implements CongestionControl {
   }
 }
 
+/** Every field is an integer: a fraction would be a new object at every acknowledgement. */
 export class Cubic implements CongestionControl {
   cwnd: number;
   ssthresh: number = UNLIMITED;
@@ -90,9 +91,10 @@ export class Cubic implements CongestionControl {
   #wMax = 0;
   /** The window just before the last congestion event. */
   #cwndPrior = 0;
-  /** What NewReno would have reached since then. */
+  /** What NewReno would have reached since then, and 1024ths of an octet of it. */
   #wEst = 0;
-  /** Seconds from the start of the epoch to the plateau. */
+  #wEstRest = 0;
+  /** Milliseconds from the start of the epoch to the plateau. */
   #k = 0;
   /** ms; -1: congestion avoidance has not begun. */
   #epochStart = -1;
@@ -115,14 +117,16 @@ export class Cubic implements CongestionControl {
     if (this.#epochStart < 0) this.#begin(mss, now);
     // RFC 9438 §5.8: time in which the window held nothing back does not count.
     else if (pause > srtt + PAUSE) this.#epochStart += pause;
-    const t = (now - this.#epochStart) / 1000;
-    const offset = t + srtt / 1000 - this.#k;
+    // Seconds from the plateau, now and a round trip later.
+    const behind = (now - this.#epochStart - this.#k) / 1000;
+    const offset = behind + srtt / 1000;
     const cubic = this.#wMax + C * offset * offset * offset * mss;
     // RFC 9438 §4.3: the friendly region.
     const alpha = this.#wEst >= this.#cwndPrior ? 1 : ALPHA;
-    this.#wEst += (alpha * rest * mss) / this.cwnd;
-    const now3 = t - this.#k;
-    if (this.#wMax + C * now3 * now3 * now3 * mss < this.#wEst) {
+    const estimate = this.#wEstRest + Math.floor((1024 * alpha * rest * mss) / this.cwnd);
+    this.#wEst += estimate >> 10;
+    this.#wEstRest = estimate & 1023;
+    if (this.#wMax + C * behind * behind * behind * mss < this.#wEst) {
       this.#set(Math.max(this.cwnd, this.#wEst));
       return;
     }
@@ -160,8 +164,9 @@ export class Cubic implements CongestionControl {
   #begin(mss: number, now: number): void {
     this.#epochStart = now;
     this.#wEst = this.cwnd;
+    this.#wEstRest = 0;
     if (this.#wMax > this.cwnd) {
-      this.#k = Math.cbrt((this.#wMax - this.cwnd) / mss / C);
+      this.#k = Math.round(1000 * Math.cbrt((this.#wMax - this.cwnd) / mss / C));
     } else {
       this.#k = 0;
       this.#wMax = this.cwnd;
@@ -175,7 +180,7 @@ export class Cubic implements CongestionControl {
     this.ssthresh = Math.max(Math.floor(flight * BETA), 2 * mss);
     this.#cwndPrior = this.cwnd;
     // RFC 9438 §4.7: fast convergence.
-    this.#wMax = this.cwnd < this.#wMax ? (this.cwnd * (1 + BETA)) / 2 : this.cwnd;
+    this.#wMax = this.cwnd < this.#wMax ? Math.floor((this.cwnd * (1 + BETA)) / 2) : this.cwnd;
     this.#epochStart = -1;
   }
 

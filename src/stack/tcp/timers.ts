@@ -44,7 +44,7 @@ export function rearmRetransmission(c: Connection): void {
     return;
   }
   // Below 2³¹: the RTO is at most a minute, and the wait is cut before it is shifted too far.
-  const rto = c.rtoBase + Math.min(c.rtt.rto * 2 ** Math.min(c.backoff, 10), MAX_RTO);
+  const rto = c.rtoBase + Math.min(c.rtt.rto << Math.min(c.backoff, 10), MAX_RTO);
   if (rack.reorderingAt >= 0 && rack.reorderingAt < rto) {
     c.waitsFor = Wait.REORDERING;
     timers.set(retransmitTimer, rack.reorderingAt);
