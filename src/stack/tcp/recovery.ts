@@ -133,9 +133,8 @@ function reduce(c: Connection, isSafe: boolean): void {
     more = Math.max(c.prrDelivered - c.prrOut, delivered) + (isSafe ? c.sndMss : 0);
     more = Math.min(more, ssthresh - inNetwork);
   }
-  // The retransmission that begins recovery is not to wait.
-  if (more <= 0) more = c.prrOut === 0 ? c.sndMss : 0;
-  c.prrWindow = inNetwork + more;
+  // The retransmission that begins recovery leaves whatever this says: see repeat in output.ts.
+  c.prrWindow = inNetwork + Math.max(0, more);
 }
 
 /**

@@ -257,17 +257,21 @@ test("a timeout takes what was sent just before it for being in flight (RFC 8985
   drill(
     OPEN,
     `
+    +0         send(1000)
+    +0         > P. 1:1001(1000) ack 1
+    +.05       < . 1 ack 1001 win 512
     +0         send(3000)
-    +0         > P. 1:3001(3000) ack 1
-    +.12       > P. 2001:3001(1000) ack 1
+    +0         > P. 1001:4001(3000) ack 1
+    +.12       > P. 3001:4001(1000) ack 1
     +.23       send(1000)
-    +0         > P. 3001:4001(1000) ack 1
-    +.02       > . 1:1001(1000) ack 1
-    +.03       < . 1 ack 1 win 512 <nop,nop,sack 3001:4001>
-    +.02       < . 1 ack 1001 win 512 <nop,nop,sack 3001:4001>
-    +0         > . 1001:2001(1000) ack 1
+    +0         > P. 4001:5001(1000) ack 1
+    +.02       > . 1001:2001(1000) ack 1
+    // The window is two segments, and 4001:5001 is one of them.
+    +.035      < . 1 ack 2001 win 512
     +0         > . 2001:3001(1000) ack 1
-    +.05       < . 1 ack 4001 win 512
+    +.01       < . 1 ack 2001 win 512 <nop,nop,sack 4001:5001>
+    +0         > . 3001:4001(1000) ack 1
+    +.05       < . 1 ack 5001 win 512
     `,
   );
 });
@@ -322,6 +326,103 @@ test("in recovery no more leaves than has arrived, rounded to the new window (RF
     +.05       < . 1 ack 33001 win 512
     +0         > P. 33001:40001(7000) ack 1
     +.05       < . 1 ack 40001 win 512
+    `,
+  );
+});
+
+test("in recovery new data leaves in the proportion of the new window to the old (RFC 9937 §6)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(60000)
+    +0         > . 1:10001(10000) ack 1
+    +.05       < . 1 ack 10001 win 512
+    +0         > . 10001:30001(20000) ack 1
+    +.05       < . 1 ack 10001 win 512 <nop,nop,sack 11001:12001>
+    +0         > . 30001:31001(1000) ack 1
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 11001:13001>
+    +0         > . 31001:32001(1000) ack 1
+    // From 20,000 octets to 14,000: seven leave for ten that arrive.
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 11001:14001>
+    +0         > . 10001:11001(1000) ack 1
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 11001:15001>
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 11001:16001>
+    +0         > . 32001:33001(1000) ack 1
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 11001:17001>
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 11001:18001>
+    +0         > . 33001:34001(1000) ack 1
+    +.04       < . 1 ack 34001 win 512
+    +0         > . 34001:48001(14000) ack 1
+    `,
+  );
+});
+
+test("far below the new window each ACK without further loss lets a segment more leave (RFC 9937 §6)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(60000)
+    +0         > . 1:10001(10000) ack 1
+    +.05       < . 1 ack 10001 win 512
+    +0         > . 10001:30001(20000) ack 1
+    +.05       < . 1 ack 10001 win 512 <nop,nop,sack 24001:30001>
+    +0         > . 10001:16001(6000) ack 1
+    +.05       < . 1 ack 16001 win 512 <nop,nop,sack 24001:30001>
+    +0         > . 16001:23001(7000) ack 1
+    `,
+  );
+});
+
+test("three SACKed segments are DupThresh however short they are (RFC 8985 §6.2 step 4, RFC 6675 §5)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(100)
+    +0         > P. 1:101(100) ack 1
+    +0         send(100)
+    +0         > P. 101:201(100) ack 1
+    +0         send(100)
+    +0         > P. 201:301(100) ack 1
+    +0         send(100)
+    +0         > P. 301:401(100) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 101:201>
+    +0         < . 1 ack 1 win 512 <nop,nop,sack 101:301>
+    +0         < . 1 ack 1 win 512 <nop,nop,sack 101:401>
+    +0         > . 1:101(100) ack 1
+    +.05       < . 1 ack 401 win 512
+    `,
+  );
+});
+
+test("the wider window lasts for sixteen recoveries without a duplicate (RFC 8985 §6.2 step 4)", () => {
+  const recovery = (n: number, wait: string): string => `
+    +.2        send(2000)
+    +0         > P. ${n}:${n + 2000}(2000) ack 1
+    +.05       < . 1 ack ${n} win 512 <nop,nop,sack ${n + 1000}:${n + 2000}>
+    ${wait}    > . ${n}:${n + 1000}(1000) ack 1
+    +.05       < . 1 ack ${n + 2000} win 512
+  `;
+  let script = recovery(1, "+.013");
+  script += "+.01 < . 1 ack 2001 win 512 <nop,nop,sack 1:1001>";
+  for (let n = 1; n <= 16; n++) script += recovery(2000 * n + 1, "+.025");
+  drill(OPEN, script, recovery(34_001, "+.013"));
+});
+
+test("with timestamps the ACK of a first transmission is known, however late (RFC 8985 §6.2 step 2)", () => {
+  const start = `${open("sackOK,TS val 1 ecr 0,nop,wscale 7", "<nop,nop,TS val 2 ecr last>")}
+    +0         send(4940)
+    +0         > P. 1:4941(4940) ack 1
+  `;
+  const option = drill(start).trace[1]!.packet.options.find(({ kind }) => kind === "TS");
+  const first = option?.kind === "TS" ? option.value : 0;
+  drill(
+    start,
+    `
+    +.05       < . 1 ack 1 win 512 <nop,nop,TS val 3 ecr last,nop,nop,sack 1977:4941>
+    +0         > . 1:1977(1976) ack 1
+    // 989:1977 as it was sent first, 60 ms after it was sent again: 1:989 is not lost anew.
+    +.06       < . 1 ack 1 win 512 <nop,nop,TS val 4 ecr ${first},nop,nop,sack 989:4941>
+    +.02       < . 1 ack 4941 win 512 <nop,nop,TS val 5 ecr last>
     `,
   );
 });

@@ -274,6 +274,42 @@ test("the ACK of what was sent twice measures nothing and does not end the back-
   );
 });
 
+test("what lies behind a retransmission measures nothing, it may have waited there (RFC 6298 §3)", () => {
+  drill(
+    established({ mss: 1000, sack: false }),
+    `
+    +0       send(4000)
+    +0       > P. 1:4001(4000) ack 1
+    +.001    < . 1 ack 1 win 512
+    +0       < . 1 ack 1 win 512
+    +0       < . 1 ack 1 win 512
+    +0       > . 1:1001(1000) ack 1
+    +.19     < . 1 ack 4001 win 512
+    +0       send(1000)
+    +0       > P. 4001:5001(1000) ack 1
+    +.2      > P. 4001:5001(1000) ack 1
+    +.05     < . 1 ack 5001 win 512
+    `,
+  );
+});
+
+test("an ACK of what left while the window was full makes it grow, though nothing waits now (RFC 7661 §4.3)", () => {
+  drill(
+    established({ mss: 1000 }),
+    `
+    +0       send(12000)
+    +0       > . 1:10001(10000) ack 1
+    +.01     < . 1 ack 5001 win 512
+    +0       > P. 10001:12001(2000) ack 1
+    +.01     < . 1 ack 10001 win 512
+    +0       send(40000)
+    +0       > . 12001:30001(18000) ack 1
+    +.01     < . 1 ack 30001 win 512
+    +0       > P. 30001:52001(22000) ack 1
+    `,
+  );
+});
+
 test("a timestamp tells which of two transmissions is acknowledged, and ends the back-off (RFC 7323 §4.1)", () => {
   drill(
     established({ mss: 1012, sack: false, timestamps: true }),

@@ -39,6 +39,10 @@ test("an ACK that answers the first transmission undoes fast recovery (RFC 3522 
     // The echo is that of the first transmission: all of it was late. A window of 10,000 is in flight again.
     +.005 < . 1 ack 10001 win 512 <nop,nop,TS val 3 ecr ${first}>
     +0    > . 14001:20001(6000) ack 1
+    // It was reordering: from now on three SACKed segments have to wait as well (RFC 8985 §6.2 step 4).
+    +.05  < . 1 ack 10001 win 512 <nop,nop,TS val 4 ecr last,nop,nop,sack 11001:20001>
+    +0    > . 20001:29001(9000) ack 1
+    +.008 > . 10001:11001(1000) ack 1
     `,
   );
   expect(undone.stack.stats.tcpReductionsUndone).toBe(1);
