@@ -33,7 +33,7 @@ export class UdpUpstream {
     const { label } = this.upstream;
     context.warn(
       `${label} no udp`,
-      `${label} has no UDP, datagrams are refused: ${refusal.error.message}`,
+      `datagrams are refused, the proxy has no UDP: ${refusal.error.message} (${refusal.error.code})`,
     );
   }
 }

@@ -45,7 +45,11 @@ const CODES: Readonly<Record<Refusal["kind"], ErrorCode>> = {
 /** The refusal for a system call on the way to the proxy that ended with `error` (positive errno). */
 export function errnoRefusal(label: string, error: number): SocksRefusal {
   const kind = LOCAL.has(error) ? "local" : "unreachable";
-  return new SocksRefusal(kind, label, WORDS.get(error) ?? getSystemErrorName(-error));
+  return new SocksRefusal(
+    kind,
+    label,
+    WORDS.get(error) ?? `${getSystemErrorName(-error)}; check the way to it`,
+  );
 }
 
 /** Our own limits and configuration; everything else says something about the way to the proxy. */
@@ -66,7 +70,7 @@ const WORDS: ReadonlyMap<number, string> = new Map([
   [errno.ENETUNREACH, "network unreachable; check the route to it"],
   [errno.EHOSTUNREACH, "host unreachable; check its address"],
   [errno.ETIMEDOUT, "connection timed out; check its address and any firewall"],
-  [errno.ECONNRESET, "connection reset"],
+  [errno.ECONNRESET, "connection reset; is it a SOCKS5 proxy that lets this host in?"],
   [errno.EMFILE, "too many open files; raise the limit (ulimit -n)"],
   [errno.ENFILE, "too many open files in the system; raise fs.file-max"],
   [errno.EADDRNOTAVAIL, "no local port is free; widen net.ipv4.ip_local_port_range"],
