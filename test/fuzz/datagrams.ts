@@ -64,7 +64,8 @@ function datagram(dice: Dice, id: number): Datagram {
   const at = look(packet)!;
   // Without a checksum nothing but the reassembly protects it.
   if (!v6 && dice.chance(0.5)) at.view.setUint16(at.start + 6, 0);
-  const parts = pieces(dice, packet, at, id);
+  const edges = new Set<number>();
+  const parts = pieces(dice, packet, at, id, edges);
   for (let i = parts.length - 1; i > 0; i--) {
     const other = dice.below(i + 1);
     [parts[i], parts[other]] = [parts[other]!, parts[i]!];
@@ -72,19 +73,26 @@ function datagram(dice: Dice, id: number): Datagram {
   const whole = parts.length;
   const fragments = parts.flatMap((part) => (dice.chance(0.2) ? [part, part.slice()] : [part]));
   let arrives = true;
-  if (dice.chance(0.5)) {
+  const forgery = dice.chance(0.5) ? forged(dice, packet, at, id, edges) : null;
+  if (forgery !== null) {
     const place = dice.below(fragments.length + 1);
     const before = new Set(
       fragments.slice(0, place).map((part) => Buffer.from(part).toString("hex")),
     );
     arrives = before.size === whole;
-    fragments.splice(place, 0, forged(dice, packet, at, id));
+    fragments.splice(place, 0, forgery);
   }
   return { text: Buffer.from(payload).toString("hex"), fragments, arrives };
 }
 
-/** At least two. */
-function pieces(dice: Dice, packet: Uint8Array, at: PacketView, id: number): Uint8Array[] {
+/** At least two. `edges` gets where they begin and end. */
+function pieces(
+  dice: Dice,
+  packet: Uint8Array,
+  at: PacketView,
+  id: number,
+  edges: Set<number>,
+): Uint8Array[] {
   const base = at.start;
   const octets = at.end - base;
   const result: Uint8Array[] = [];
@@ -92,16 +100,28 @@ function pieces(dice: Dice, packet: Uint8Array, at: PacketView, id: number): Uin
     const most = Math.floor((octets - 1) / 8);
     const length = Math.min(octets - from, 8 * dice.between(1, Math.min(most, 180)));
     result.push(fragment(packet, at, base, from, length, from, from + length < octets, id));
+    edges.add(from);
     from += length;
   }
+  edges.add(octets);
   return result;
 }
 
-/** Other octets in the place of some. */
-function forged(dice: Dice, packet: Uint8Array, at: PacketView, id: number): Uint8Array {
+/**
+ * Other octets in the place of some; null where they would be just whole pieces: one that comes before what it stands for completes
+ * the datagram, and where it has no checksum nobody can tell (RFC 4963 §2).
+ */
+function forged(
+  dice: Dice,
+  packet: Uint8Array,
+  at: PacketView,
+  id: number,
+  edges: ReadonlySet<number>,
+): Uint8Array | null {
   const units = Math.floor((at.end - at.start - 1) / 8);
   const from = 8 * dice.below(units);
   const length = 8 * dice.between(1, units - from / 8);
+  if (edges.has(from) && edges.has(from + length)) return null;
   const other = packet.map((octet) => octet ^ 0x55);
   other.set(packet.subarray(0, at.start));
   return fragment(other, at, at.start, from, length, from, true, id);
