@@ -255,13 +255,9 @@ function synAck(c: Connection, sink: PacketSink): Output {
   if (!c.synAckDue) return Output.DONE;
   if (!synAckSegment(c, sink)) return Output.FULL;
   c.synAckDue = false;
+  c.isTiming = c.sndNxt === c.iss;
+  c.timedAt = c.context.timers.now() | 0;
   c.sndNxt = seqAdd(c.iss, 1);
-  if (c.timeouts === 0) {
-    c.isTiming = true;
-    c.timedAt = c.context.timers.now() | 0;
-  } else {
-    c.isTiming = false;
-  }
   if (c.retransmitTimer.deadline < 0) armRetransmission(c);
   return Output.DONE;
 }

@@ -351,3 +351,19 @@ test.each([
     );
   },
 );
+
+test("a SYN-ACK that answered the SYN twice measures nothing (RFC 6298 §3)", () => {
+  drill(`
+    0      < S 0:0(0) win 65535 <mss 1000,sackOK>
+    +0     * open
+    +0     accept()
+    +0     > S. 0:0(0) ack 1
+    +.5    < S 0:0(0) win 65535 <mss 1000,sackOK>
+    +0     > S. 0:0(0) ack 1
+    +.01   < . 1 ack 1 win 65535
+    +0     send(1000)
+    +0     > P. 1:1001(1000) ack 1
+    // 10 ms would be the round trip of neither, were it taken for one.
+    +1     > P. 1:1001(1000) ack 1
+  `);
+});
