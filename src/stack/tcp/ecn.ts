@@ -32,12 +32,12 @@ export function acknowledged(c: Connection, s: TcpSegment): void {
   // Something above the last octet of that window, and CWR with it, has to have arrived.
   if (c.isReduced && !c.cwrDue && seqAfter(s.ack, c.reducedUntil)) c.isReduced = false;
   if (!(s.flags & ECE) || c.flight === 0 || c.congestion === null) return;
+  // An echo is no guess: the recovery that answers it, or precedes it, is not to be taken back.
+  c.isUndoable = false;
   if (!c.isReduced && c.recovery === Recovery.NONE) {
     c.isReduced = true;
     c.reducedUntil = c.sndNxt;
     c.cwrDue = true;
-    // An echo is no guess: what a recovery before it may take back is not this.
-    c.isUndoable = false;
     c.congestion.lost(c.cwndLimited ? c.congestion.cwnd : c.flight, c.sndMss);
     c.context.stats.tcpCongestionEchoes++;
   }

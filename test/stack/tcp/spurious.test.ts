@@ -113,3 +113,33 @@ test("a timeout without timestamps is undone by duplicates (RFC 3708 §3)", () =
   );
   expect(driver.stack.stats.tcpReductionsUndone).toBe(1);
 });
+
+test.each([
+  ["", 1],
+  ["E", 0],
+])(
+  "a recovery that an echo of congestion meets is not taken back: ECE %j (RFC 3168 §6.1.2, RFC 3708 §3)",
+  (ece, undone) => {
+    const { driver } = drill(
+      `
+    0     < SEW 0:0(0) win 65535 <mss 1000,sackOK,nop,wscale 7>
+    +0    * open
+    +0    accept()
+    +0    > SE. 0:0(0) ack 1
+    +.05  < . 1 ack 1 win 512
+    +0    send(60000)
+    +0    > . 1:10001(10000) ack 1
+    +.05  < . 1 ack 1 win 512 <nop,nop,sack 2001:10001>
+    +0    > . 1:2001(2000) ack 1
+    +0    > W. 10001:15001(5000) ack 1
+    +.005 < ${ece}. 1 ack 10001 win 512
+    +0    > . 15001:17001(2000) ack 1
+    // All that was sent again arrived twice.
+    +.045 < . 1 ack 10001 win 512 <nop,nop,sack 1:1001>
+    +0    < . 1 ack 10001 win 512 <nop,nop,sack 1001:2001>
+    ${undone ? "+0    > . 17001:20001(3000) ack 1" : ""}
+    `,
+    );
+    expect(driver.stack.stats.tcpReductionsUndone).toBe(undone);
+  },
+);
