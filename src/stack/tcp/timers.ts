@@ -86,8 +86,12 @@ function expireRetransmission(c: Connection): void {
     c.markDirty();
     return;
   }
-  if (c.waitsFor === Wait.PROBE && probeTimeout(c) >= 0) {
-    // Output sends it and restarts the RTO.
+  if (c.waitsFor === Wait.PROBE) {
+    // Output sends it and restarts the RTO. If it makes no sense any more, the RTO is still to come.
+    if (probeTimeout(c) < 0) {
+      rearmRetransmission(c);
+      return;
+    }
     c.rack.probeDue = true;
     c.markDirty();
     return;

@@ -162,6 +162,22 @@ test("a single segment is given time for the delay of its ACK, but not beyond th
   );
 });
 
+test("a window that closes takes the probe away, and leaves the RTO its time (RFC 8985 §7.2, RFC 6298 §5.1)", () => {
+  const { driver } = drill(
+    OPEN,
+    `
+    +0         send(3000)
+    +0         > P. 1:3001(3000) ack 1
+    +.05       < . 1 ack 1001 win 512
+    +.01       < . 1 ack 1001 win 0
+    // not after 120 ms, when the tail would have been probed
+    +.235~.28  > . 1001:2001(1000) ack 1
+    `,
+  );
+  expect(driver.stack.stats.tcpLossProbes).toBe(0);
+  expect(driver.stack.stats.tcpTimeouts).toBe(1);
+});
+
 test("a FIN at the tail is probed too (RFC 8985 §7.3)", () => {
   drill(
     OPEN,
