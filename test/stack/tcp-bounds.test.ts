@@ -103,6 +103,22 @@ test("challenge ACKs of all connections are at most a thousand a second, and how
   );
 });
 
+test("keep-alives of 1,500 clients in one second are all answered, ten of each in five (RFC 9293 §3.8.4, RFC 5961 §7)", () => {
+  const driver = new RecordingDriver();
+  const clients = Array.from({ length: 1500 }, (_, n) => new RawClient(driver, { port: n + 1 }));
+  for (const client of clients) client.open();
+  driver.take();
+  let answers = 0;
+  for (const client of clients) {
+    driver.inject(client.segment(TcpFlag.ACK, -1));
+    answers += driver.takeTcp().length;
+  }
+  expect(answers).toBe(1500);
+  const [first] = clients;
+  for (let n = 0; n < 30; n++) driver.inject(first!.segment(TcpFlag.ACK, -1));
+  expect(driver.takeTcp().length).toBe(9);
+});
+
 test("closed is not told before the last octet is consumed, whatever ended first", () => {
   for (const clientFirst of [true, false]) {
     const driver = new RecordingDriver();

@@ -2,7 +2,8 @@
  * Challenge ACKs (RFC 5961): the sender of something doubtful is asked whether it meant it, not too often.
  *
  * Ten per connection in five seconds, and 500 to 1,000 of all connections in a second (RFC 5961 §7). The bound of all is
- * drawn anew each second: one that can be counted down tells a stranger whether two others talk (CVE-2016-5696).
+ * drawn anew each second: one that can be counted down tells a stranger whether two others talk (CVE-2016-5696). Keep-alives
+ * look like doubtful ACKs and are not counted with them: 20,000 idle clients that ask every 15 s exceed any such bound.
  */
 
 import { keyedHash } from "../flow-table.ts";
@@ -10,13 +11,21 @@ import type { Connection } from "./connection.ts";
 
 /** Sends an ACK, if the limits allow it. */
 export function challenge(c: Connection): void {
-  const { stats, timers, challenges } = c.context;
-  const now = timers.now() | 0;
-  if (c.challenges === 0 || ((now - c.challengesAt) | 0) >= PERIOD) {
-    c.challengesAt = now;
-    c.challenges = 0;
-  }
-  if (c.challenges >= MAX_CHALLENGES || !challenges.take(now)) {
+  const { timers, challenges } = c.context;
+  send(c, isAllowed(c) && challenges.take(timers.now() | 0));
+}
+
+/**
+ * Sends an ACK, if the connection's own limit allows it: in answer to what may be a keep-alive, and the connections of
+ * many clients that ask at a time are as alive as one.
+ */
+export function answer(c: Connection): void {
+  send(c, isAllowed(c));
+}
+
+function send(c: Connection, allowed: boolean): void {
+  const { stats } = c.context;
+  if (!allowed) {
     stats.tcpChallengesSuppressed++;
     return;
   }
@@ -24,6 +33,16 @@ export function challenge(c: Connection): void {
   stats.tcpChallenges++;
   c.ackDue = true;
   c.markDirty();
+}
+
+/** The connection has not had its share of the period. */
+function isAllowed(c: Connection): boolean {
+  const now = c.context.timers.now() | 0;
+  if (c.challenges === 0 || (now - c.challengesAt) >>> 0 >= PERIOD) {
+    c.challengesAt = now;
+    c.challenges = 0;
+  }
+  return c.challenges < MAX_CHALLENGES;
 }
 
 /** The limit that all connections share. */

@@ -8,7 +8,7 @@
 
 import type { TcpSegment } from "../wire/tcp.ts";
 import { ACK, FIN, RST, SYN } from "../wire/tcp.ts";
-import { challenge } from "./challenge.ts";
+import { answer, challenge } from "./challenge.ts";
 import { beginTimeWait, conclude, reset, restartTimeWait } from "./closing.ts";
 import { createCongestionControl } from "./congestion.ts";
 import type { Connection } from "./connection.ts";
@@ -110,7 +110,7 @@ function checkSequence(c: Connection, s: TcpSegment, length: number): boolean {
     c.ackDue = true;
     c.markDirty();
   } else {
-    challenge(c);
+    answer(c);
   }
   return false;
 }
