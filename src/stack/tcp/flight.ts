@@ -61,8 +61,13 @@ export function sent(c: Connection, seq: number, end: number): void {
     }
   }
   const run = ranges.take(seq, now, end, 0);
-  if (tail === NONE) c.runHead = run;
-  else ranges.next[tail] = run;
+  if (tail === NONE) {
+    c.runHead = run;
+    // After 37 hours without a flight the last arrival would be later than whatever comes.
+    c.rack.start(seq, now);
+  } else {
+    ranges.next[tail] = run;
+  }
   c.runTail = run;
   c.runCount++;
 }

@@ -144,7 +144,7 @@ function establish(c: Connection, s: TcpSegment): boolean {
   c.list?.remove(c);
   c.congestion = createCongestionControl(context.congestion, c.sndMss);
   c.sndUna = s.ack;
-  c.rack.start(s.ack, context.timers.now() | 0);
+  c.rack.start(s.ack, context.timers.now() << 4);
   measureHandshake(c, s);
   // With these the window of this segment is news.
   c.sndWl1 = s.seq;

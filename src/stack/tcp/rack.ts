@@ -53,12 +53,12 @@ export class Rack {
   dsackRight = 0;
   #fackBefore = 0;
 
-  /** The connection is established: nothing before `una` counts. */
-  start(una: number, now: number): void {
+  /** Nothing is in flight: all before `una` left before `time`, as flight.ts counts it. */
+  start(una: number, time: number): void {
     this.fack = una;
     this.endSeq = una;
-    this.xmitTs = now << 4;
-    this.clock = now << 4;
+    this.xmitTs = time;
+    this.clock = time;
   }
 
   /** Before everything else that an ACK says. */

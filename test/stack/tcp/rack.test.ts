@@ -442,3 +442,29 @@ test("with timestamps the ACK of a first transmission is known, however late (RF
     `,
   );
 });
+
+test.each([
+  ["a second", 1],
+  ["39 hours, when the times of the flight have wrapped", 140_400],
+])(
+  "what leaves after %s without a flight is not taken for older than what arrived before (RFC 8985 §6.2 step 2)",
+  (_, idle) => {
+    drill(
+      { stack: { tcpIdle: 200_000_000 } },
+      OPEN,
+      `
+    +0    send(1000)
+    +0    > P. 1:1001(1000) ack 1
+    +.05  < . 1 ack 1001 win 512
+    +${idle} send(5000)
+    +0    > P. 1001:6001(5000) ack 1
+    +.04  send(1000)
+    +0    > P. 6001:7001(1000) ack 1
+    +.01  < . 1 ack 1001 win 512 <nop,nop,sack 2001:6001>
+    +0    > . 1001:2001(1000) ack 1
+    // The last has had a round trip and a half, and nothing that was sent after it has arrived.
+    +.075 < . 1 ack 7001 win 512
+    `,
+    );
+  },
+);
