@@ -173,7 +173,7 @@ function offerWindow(c: Connection): number {
   } else {
     // What was offered stays so, rounded up; down only where rounding up again and again has led too far.
     field = (offered + (1 << scale) - 1) >> scale;
-    if (field << scale > space + (c.rcvLimit >> 3)) field = offered >> scale;
+    if (field << scale > space + Math.max(c.rcvLimit >> 3, MIN_EXCESS)) field = offered >> scale;
   }
   if (field > 65535) field = 65535;
   const edge = seqAdd(c.rcvNxt, field << scale);
@@ -209,5 +209,7 @@ function timestamp(c: Connection): number {
   return ((c.context.timers.now() | 0) + c.tsOffset) | 0;
 }
 
+/** What a small window may exceed its limit by, rounded up: 64 steps of its scale. */
+const MIN_EXCESS = 8192;
 /** Scratch of one segment's SACK blocks. */
 const sackEdges: Int32Array = new Int32Array(8);

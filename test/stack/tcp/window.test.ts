@@ -180,6 +180,26 @@ describe("our window", () => {
     expect(furthest).toBeLessThan(65_535 * 1.2);
   });
 
+  test("that of a small first window does not move left either, for small segments that fit it (RFC 9293 §3.8.6 SHLD-14)", () => {
+    // A quarter of the budget, divided among twelve, is less than two segments.
+    const driver = new RecordingDriver({ stack: { memoryBudget: 128 << 10 } });
+    const clients = Array.from({ length: 12 }, (_, n) => {
+      const options = [{ kind: "wscale", value: 7 }] as const;
+      const client = new RawClient(driver, { port: 1000 + n, options });
+      client.open().autoconsume = false;
+      return client;
+    });
+    const client = clients[11]!;
+    const edges: number[] = [];
+    while (edges.length < 25) {
+      client.send(100);
+      driver.advance(50);
+      client.hearAll();
+      edges.push(client.acknowledged + client.window);
+    }
+    expect(edges.toSorted((a, b) => a - b)).toEqual(edges);
+  });
+
   test("an unread stream closes it, and memory stays bounded", () => {
     const driver = new RecordingDriver();
     const client = new RawClient(driver);
