@@ -34,7 +34,8 @@ export function mayGrow(context: TcpContext): boolean {
 export function firstWindow(c: Connection): number {
   const { pages, mtu } = c.context;
   const segment = mtu - (c.target.isV4 ? IPV4_HEADER : IPV6_HEADER) - TCP_HEADER;
-  const least = 2 * segment;
+  // The field of the windows that follow has to say it, whatever the scale of a profile.
+  const least = Math.max(2 * segment, 2 << c.rcvScale);
   if (pages.inUse > 0.75 * pages.limit) return least;
   return Math.max(Math.min(share(c.context), MAX_FIRST_WINDOW), least);
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { TcpFlag } from "../../../src/testing/index.ts";
+import { drill, TcpFlag } from "../../../src/testing/index.ts";
 import { RawClient, RecordingDriver, type RecordingHandler } from "../../support/raw-client.ts";
 
 const KIB = 1 << 10;
@@ -59,6 +59,26 @@ describe("the first window", () => {
       expect(window).toBe(Math.max(Math.min(share, 65535), 2 * MSS));
     }
     expect([windows[0], windows[7], windows[199]]).toEqual([65535, 32 * KIB, 2 * MSS]);
+  });
+
+  test("is at least what the scale of a profile can say twice: a window that rounds to nothing never opens", () => {
+    const { trace } = drill(
+      { stack: { memoryBudget: 8192 } },
+      `
+      0   < S 0:0(0) win 65535 <mss 1460,nop,wscale 7>
+      +0  * open
+      +0  accept(mss 1460, wscale 14)
+      +0  > S. 0:0(0) ack 1 win 32768 <mss 1460,nop,wscale 14>
+      +0  < . 1 ack 1 win 512
+      +0  < . 1:1461(1460) ack 1 win 512
+      +0  * data 1460
+      +0  > . 1 ack 1461
+      +0  < . 1461:2921(1460) ack 1 win 512
+      +0  * data 1460
+      +0  > . 1 ack 2921
+      `,
+    );
+    expect(trace.map(({ packet }) => packet.window)).toEqual([32_768, 2, 2]);
   });
 
   test("does not count flows in TIME-WAIT", () => {
