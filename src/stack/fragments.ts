@@ -340,7 +340,7 @@ const TIMEOUT_V4 = 30_000;
 const TIMEOUT_V6 = 60_000;
 /** Code of time exceeded, in both families. */
 const REASSEMBLY_TIME_EXCEEDED = 1;
-/** Code of parameter problem (RFC 7112 §6). */
+/** Code of parameter problem (RFC 7112 §5). */
 const INCOMPLETE_HEADER_CHAIN = 3;
 /** Offset of the payload length in an IPv6 header. */
 const PAYLOAD_LENGTH_FIELD = 4;

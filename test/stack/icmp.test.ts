@@ -119,7 +119,7 @@ describe.each([
   const packet = udpPacket(client, target, counting(20));
 
   test.each(Object.entries({ ...codes, ...more }))(
-    "%s is told as type and code %j, from the target, quoting the packet whole (RFC 1122 §3.2.2, RFC 4443 §2.4 (c))",
+    "%s is told as type and code %j, from the target, quoting the packet whole (RFC 1122 §3.2.2, RFC 1812 §5.2.7.1, RFC 4443 §2.4 (c), §3.1, §3.3)",
     (reason, typeAndCode) => {
       const bench = new Bench();
       bench.icmp.refuse(reason as RefuseReason, target, client, packet, 0, packet.length);

@@ -72,7 +72,7 @@ interface Octet {
   flags: number;
 }
 
-test("the flight equals a naive array of octets, whatever is sent and told (RFC 6675 §3, RFC 8985 §5)", () => {
+test("the flight equals a naive array of octets, whatever is sent and told (RFC 6675 §3, RFC 8985 §5.1)", () => {
   fc.assert(
     fc.property(fc.array(move, { maxLength: 60 }), (moves) => {
       const c = connection();

@@ -46,7 +46,7 @@ test("a window holds its first octet and not the one behind its last", () => {
   );
 });
 
-test("the transition table has the edges of figure 5 and no other (RFC 9293 §3.3.2)", () => {
+test("the transition table has the edges of figure 5 and no other (RFC 9293 §3.3.2, figure 5)", () => {
   const edges = new Set<string>();
   for (const [from, state] of Object.entries(State)) {
     for (const [name, event] of Object.entries(Event)) {

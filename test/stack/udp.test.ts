@@ -380,7 +380,7 @@ describe.each(FAMILIES)("$family", ({ header, client, client2, target, target2 }
     expect(told).toEqual(["2", "3", "4", "5"]);
   });
 
-  test("a flow idle for its time ends; datagrams either way keep it (RFC 4787 §4.3)", () => {
+  test("a flow idle for its time ends; datagrams either way keep it (RFC 4787 §4.3, REQ-5, REQ-6)", () => {
     const bench = new Bench({ udpTimeout: 1000 });
     bench.input(udpPacket(client, target, counting(5)));
     bench.wheel.advance(900);

@@ -172,7 +172,7 @@ export class Connection implements TcpConnection, TimerHandler {
   sackedOctets = 0;
   /** Lost, and not sent again since. */
   lostOctets = 0;
-  // Proportional rate reduction (RFC 9937 §5): RecoverFS, prr_delivered, prr_out, and the window they make
+  // Proportional rate reduction (RFC 9937 §6): RecoverFS, prr_delivered, prr_out, and the window they make
   prrFlight = 0;
   prrDelivered = 0;
   prrOut = 0;

@@ -113,8 +113,8 @@ export class TcpFlows implements TimerHandler {
   }
 
   /**
-   * An ICMP error: it ends an open that is not established (RFC 1122 §4.2.3.9) or shortens the segments of a flow; all
-   * others, hard ones too, are only counted (RFC 5927 §5.2).
+   * An ICMP error: it ends an open that is not established (RFC 1122 §4.2.3.9, RFC 5461 §4.1) or shortens the
+   * segments of a flow; all others, hard ones too, are only counted (RFC 5927 §5.2).
    */
   icmpError(message: IcmpMessage): void {
     const { table, connections } = this.#context;

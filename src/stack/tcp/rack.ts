@@ -11,7 +11,7 @@ import { Recovery } from "./flight.ts";
 import { NONE } from "./ranges.ts";
 import { seqAfter, seqBefore, seqMax } from "./seq.ts";
 
-/** The variables of RFC 8985 §5.2 and §7.1, and what the running ACK says. */
+/** The variables of RFC 8985 §5.2, and what the running ACK says. */
 export class Rack {
   /** Of what arrived and was sent last: when (as flight.ts counts), its end, how long it took in ms. */
   xmitTs = 0;
@@ -27,7 +27,7 @@ export class Rack {
   isDsackRound = false;
   /** ms: what was sent before the last arrival is lost by then; -1: nothing is waited for. */
   reorderingAt = -1;
-  /** A loss probe is out, a retransmission or not; SND.NXT behind it, and what was in flight with it. */
+  /** A loss probe is out (RFC 8985 §7.1); whether it repeats octets, SND.NXT behind it, what is in flight with it. */
   isProbing = false;
   isProbeRepeat = false;
   probeEnd = 0;

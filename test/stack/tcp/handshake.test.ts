@@ -328,7 +328,7 @@ describe("after the SYN-ACK", () => {
   });
 
   test.each(["port-unreachable", "prohibited"])(
-    "ICMP %s from the client ends it (RFC 5461 §4.1, RFC 5927 §4.1)",
+    "ICMP %s from the client ends it (RFC 1122 §4.2.3.9, RFC 5461 §4.1, RFC 5927 §4.1)",
     (reason) => {
       drill(
         answered,

@@ -45,7 +45,7 @@ test("a tombstone absorbs duplicates for 130 s, however often they come", () => 
   `);
 });
 
-test("TIME-WAIT lasts ten seconds, and no less (RFC 9293 §3.6.1)", () => {
+test("TIME-WAIT lasts ten seconds, and no less (RFC 9293 §3.4.2, §3.6.1)", () => {
   drill(
     established(),
     `

@@ -309,6 +309,41 @@ test("a client that forgets what it SACKed gets all of it again after the RTO (R
   );
 });
 
+test("after a time-out the next tail is probed again (RFC 8985 §7.1)", () => {
+  const { driver } = drill(
+    OPEN,
+    `
+    +0         send(3000)
+    +0         > P. 1:3001(3000) ack 1
+    +.12       > P. 2001:3001(1000) ack 1
+    +.25       > . 1:1001(1000) ack 1
+    +.05       < . 1 ack 3001 win 512
+    // The RTO would be 500 ms.
+    +0         send(1000)
+    +0         > P. 3001:4001(1000) ack 1
+    +.32       > P. 3001:4001(1000) ack 1
+    +.05       < . 1 ack 4001 win 512
+    `,
+  );
+  expect(driver.stack.stats.tcpLossProbes).toBe(2);
+});
+
+test("one wait runs at a time: for reordering, then the RTO of what was sent again, and no probe (RFC 8985 §8)", () => {
+  const { driver } = drill(
+    OPEN,
+    `
+    +0         send(2000)
+    +0         > P. 1:2001(2000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +.013      > . 1:1001(1000) ack 1
+    +.25       > . 1:1001(1000) ack 1
+    +.05       < . 1 ack 2001 win 512
+    `,
+  );
+  expect(driver.stack.stats.tcpLossProbes).toBe(0);
+  expect(driver.stack.stats.tcpTimeouts).toBe(1);
+});
+
 test("a client without SACK is not probed (RFC 8985 §3.1)", () => {
   drill(
     open("nop,wscale 7"),
