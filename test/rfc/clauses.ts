@@ -32,6 +32,8 @@ const CITATION = new RegExp(`RFC (\\d+)((?:(?:,| and| or)? ${ITEM.source}(?![\\w
 const TOKEN = new RegExp(`(${SECTION.source})|(${LEVEL.source})`, "g");
 /** A string of one line. */
 const STRING = /"(?:[^"\\\n]|\\.)*"|`(?:[^`\\\n]|\\.)*`/g;
+/** A group whose name is its own; the formatter ends it by `});` below its first letter. */
+const DESCRIBE = /^( *)describe\("((?:[^"\\]|\\.)*)"/;
 const BRACKET = /^(.*) \(((?:[^()]|\([^()]*\))*\bRFC \d(?:[^()]|\([^()]*\))*)\)$/;
 
 /** The clauses that `text` names, in its order. */
@@ -52,12 +54,23 @@ export function clausesOf(text: string): Clause[] {
   return clauses;
 }
 
-/** What the names of the tests in `text` mention. */
+/** What the names of the tests in `text` mention, behind those of the `describe`s around them. */
 export function testMentions(file: string, text: string): Mention[] {
-  return [...text.matchAll(STRING)].flatMap(([literal]) => {
-    const name = BRACKET.exec(literal.slice(1, -1).replaceAll('\\"', '"'));
-    if (name === null) return [];
-    return clausesOf(name[2]!).map((clause) => ({ ...clause, file, test: name[1]! }));
+  const around: { readonly end: string; readonly name: string }[] = [];
+  return text.split("\n").flatMap((line) => {
+    if (line === around.at(-1)?.end) around.pop();
+    const group = DESCRIBE.exec(line);
+    const mentions = [...line.matchAll(STRING)].flatMap(([literal]) => {
+      const name = BRACKET.exec(literal.slice(1, -1).replaceAll('\\"', '"'));
+      if (name === null) return [];
+      const test = [...around.map((outer) => outer.name), name[1]!].join(": ");
+      return clausesOf(name[2]!).map((clause) => ({ ...clause, file, test }));
+    });
+    if (group !== null) {
+      const [, indentation, name] = group;
+      around.push({ end: `${indentation}});`, name: BRACKET.exec(name!)?.[1] ?? name! });
+    }
+    return mentions;
   });
 }
 

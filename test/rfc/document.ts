@@ -98,8 +98,12 @@ function link(file: string): string {
   return `[${text}](../${file})`;
 }
 
+/** Parameters of `test.each` are dots. */
 function escaped(text: string): string {
-  return text.replaceAll("\\", "\\\\").replace(/[|<*_]/g, "\\$&");
+  return text
+    .replace(/%[sdij]|\$\w+/g, "…")
+    .replaceAll("\\", "\\\\")
+    .replace(/[|<*_]/g, "\\$&");
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {

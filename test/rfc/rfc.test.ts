@@ -85,6 +85,12 @@ describe("a citation", () => {
       [1, "a thing"],
       [4, "a thing"],
     ]);
+    const grouped = `describe("a group (RFC 1 §1)", () => {\n  test("does (RFC 1 §2)", f);\n});\ntest("b (RFC 1 §3)", f);`;
+    expect(testMentions("t", grouped).map(({ test: name }) => name)).toEqual([
+      "a group",
+      "a group: does",
+      "b",
+    ]);
     const comment =
       "/**\n * As RFC 1\n * §2.3 says, RFC 4\n * MUST-5. */\n// RFC 6, and\n// RFC 7 §8.";
     expect(sourceMentions("s", comment).map(({ rfc, section }) => [rfc, section])).toEqual([
