@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { MAX_RESETS } from "../../src/stack/tcp/resets.ts";
-import { buildTcp, TcpFlag } from "../../src/testing/index.ts";
+import { TcpFlag } from "../../src/testing/index.ts";
 import { RawClient, RecordingDriver } from "../support/raw-client.ts";
 
 test("RSTs to strangers are bounded per flush, and counted beyond", () => {
@@ -75,6 +75,14 @@ test("a flood of SYNs outside the window is challenged no more often than others
   const client = new RawClient(driver);
   client.open();
   for (let n = 0; n < 30; n++) driver.inject(client.segment(TcpFlag.SYN, -100_000 - n));
+  expect(driver.takeTcp().length).toBe(10);
+});
+
+test("a flood of acknowledgements outside the window is answered no more often either (RFC 5961 §7)", () => {
+  const driver = new RecordingDriver();
+  const client = new RawClient(driver);
+  client.open();
+  for (let n = 0; n < 30; n++) driver.inject(client.segment(TcpFlag.ACK, -100_000 - n));
   expect(driver.takeTcp().length).toBe(10);
 });
 
@@ -168,30 +176,4 @@ test("an abort while octets wait behind both FINs gives everything back", () => 
   expect(driver.stack.pages.inUse).toBe(0);
   expect(handler.closed).toBeNull();
   driver.drain();
-});
-
-test.each([
-  ["127.0.0.1", "10.0.0.2", "ipMartian"],
-  ["0.0.0.0", "10.0.0.2", "ipMartian"],
-  ["224.0.0.1", "10.0.0.2", "ipMartian"],
-  ["255.255.255.255", "10.0.0.2", "ipMartian"],
-  ["::1", "fd00::2", "ipMartian"],
-  ["ff02::1", "fd00::2", "ipMartian"],
-  ["192.0.2.1", "127.0.0.1", "ipMartian"],
-  ["192.0.2.1", "192.0.2.1", "ipLand"],
-] as const)("a SYN to %s from %s opens nothing and is not answered", (destination, source, why) => {
-  const driver = new RecordingDriver();
-  driver.inject(
-    buildTcp({
-      source,
-      destination,
-      sourcePort: 1,
-      destinationPort: 2,
-      seq: 1,
-      flags: TcpFlag.SYN,
-    }),
-  );
-  expect(driver.opened.length).toBe(0);
-  expect(driver.take()).toEqual([]);
-  expect(driver.stack.stats[why]).toBe(1);
 });

@@ -98,7 +98,10 @@ test("the least round trip is that of the last minutes (RFC 8985 §6.2 step 1)",
   expect(rtt.min).toBe(40);
   rtt.observe(30, 3000);
   expect(rtt.min).toBe(30);
-  for (let now = 10_000; now < 600_000; now += 1000) rtt.observe(60, now);
+  // The period has changed, and the one before still counts.
+  rtt.observe(60, 160_000);
+  expect(rtt.min).toBe(30);
+  for (let now = 161_000; now < 600_000; now += 1000) rtt.observe(60, now);
   expect(rtt.min).toBe(60);
 });
 
@@ -204,6 +207,19 @@ test.each([
     expect([control.cwnd, control.ssthresh]).toEqual([100_000, ssthresh]);
   },
 );
+
+test("with a reduction CUBIC takes its plateau back (RFC 9438 §4.9)", () => {
+  const cubic = new Cubic(1000);
+  cubic.acked(90_000, 1000, 100, 0);
+  cubic.lost(100_000, 1000);
+  cubic.lost(70_000, 1000);
+  cubic.undo();
+  expect(cubic.cwnd).toBe(70_000);
+  for (let now = 0; now < 2000; now += 100) cubic.acked(cubic.cwnd, 1000, 100, now);
+  // Half of K has passed: the concave part of the curve is nearly over.
+  expect(cubic.cwnd).toBeGreaterThan(90_000);
+  expect(cubic.cwnd).toBeLessThan(100_000);
+});
 
 test("a small CUBIC window is not slower than NewReno (RFC 9438 §4.3)", () => {
   const cubic = new Cubic(1000);

@@ -31,6 +31,20 @@ test("after them one segment waits, at most 40 ms (RFC 9293 §3.8.6.3 MUST-40, S
   );
 });
 
+test("what follows within the 40 ms does not put the acknowledgement off (RFC 9293 §3.8.6.3 MUST-40)", () => {
+  drill(
+    established(),
+    sixteen(100),
+    `
+    +1         < P. 1601:1701(100) ack 1 win 512
+    +0         * data 100
+    +.02       < P. 1701:1801(100) ack 1 win 512
+    +0         * data 100
+    +.001~.020 > . 1 ack 1801
+    `,
+  );
+});
+
 test("every second full-sized segment is acknowledged at once (RFC 9293 §3.8.6.3 SHLD-19)", () => {
   drill(
     established({ mss: 1000 }),

@@ -107,6 +107,21 @@ test("a client without SACK is told nothing (RFC 2018 §2)", () => {
   );
 });
 
+test("a report above the acknowledgement is one where the second block holds it (RFC 2883 §4)", () => {
+  const { driver } = drill(
+    established({ mss: 1000 }),
+    `
+    +0   send(4000)
+    +0   > P. 1:4001(4000) ack 1
+    +.01 < . 1 ack 1 win 512 <nop,nop,sack 2001:3001>
+    &    < . 1 ack 1 win 512 <nop,nop,sack 2001:2501 2001:3001>
+    +0~.03 > . 1:1001(1000) ack 1
+    +.01 < . 1 ack 4001 win 512
+    `,
+  );
+  expect(driver.stack.stats.tcpDuplicatesReported).toBe(1);
+});
+
 test("reports of what was never sent, or is older than any window, are not believed (RFC 2883 §4)", () => {
   const { driver } = drill(
     established(),

@@ -229,6 +229,44 @@ test("an echo of what was sent after CWR shrinks the window again, and an ACK wi
   expect(driver.stack.stats.tcpCongestionEchoes).toBe(2);
 });
 
+test("an echo while a loss is being repaired shrinks nothing twice (RFC 3168 §6.1.2)", () => {
+  const { driver } = drill(
+    ECN,
+    `
+    +0   send(10000)
+    +0   > [ect0] P. 1:10001(10000) ack 1
+    +.05 < . 1 ack 1 win 512 <nop,nop,sack 1001:10001>
+    +0   > [noecn] . 1:1001(1000) ack 1
+    +.01 < E. 1 ack 1 win 512 <nop,nop,sack 1001:10001>
+    +.01 < . 1 ack 10001 win 512
+    `,
+  );
+  expect(driver.stack.stats).toMatchObject({ tcpFastRecoveries: 1, tcpCongestionEchoes: 0 });
+});
+
+test("what an echo shrank stays so when a loss before it turns out to be none (RFC 3168 §6.1.2)", () => {
+  const { driver } = drill(
+    ECN,
+    `
+    +0   send(10000)
+    +0   > [ect0] P. 1:10001(10000) ack 1
+    +.05 < . 1 ack 1 win 512 <nop,nop,sack 1001:10001>
+    +0   > [noecn] . 1:1001(1000) ack 1
+    +.01 < . 1 ack 10001 win 512
+    +0   send(2000)
+    +0   > [ect0] PW. 10001:12001(2000) ack 1
+    +.05 < E. 1 ack 11001 win 512
+    +0   < . 1 ack 11001 win 512 <nop,nop,sack 1:1001>
+    +.01 < . 1 ack 12001 win 512
+    `,
+  );
+  expect(driver.stack.stats).toMatchObject({
+    tcpCongestionEchoes: 1,
+    tcpDuplicatesReported: 1,
+    tcpReductionsUndone: 0,
+  });
+});
+
 test("an echo with nothing in flight is of the past", () => {
   const { driver } = drill(
     ECN,

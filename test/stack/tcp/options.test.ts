@@ -130,5 +130,21 @@ describe("of other segments", () => {
       +.1   < . 2 ack 5001 win 512
       `,
     );
+    // With SACK only the first would be missing.
+    drill(
+      established({ mss: 1000, sack: false }),
+      `
+      +0    send(5000)
+      +0    > P. 1:5001(5000) ack 1
+      +.01  < . 1 ack 1 win 512 <nop,nop,sack 1001:5001>
+      +0    < . 1 ack 1 win 512
+      +0    < . 1 ack 1 win 512
+      +0    < . 1 ack 1 win 512
+      +0    > . 1:1001(1000) ack 1
+      +.01  < . 1 ack 1001 win 512
+      +0    > . 1001:2001(1000) ack 1
+      +.01  < . 1 ack 5001 win 512
+      `,
+    );
   });
 });

@@ -503,3 +503,157 @@ test.each([
     );
   },
 );
+
+test("acknowledgements that tell no news do not make it three (RFC 6675 §2)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(2000)
+    +0         > P. 1:2001(2000) ack 1
+    +.05       < . 1 ack 1 win 512
+    +0         < . 1 ack 1 win 512
+    +0         < . 1 ack 1 win 512
+    +0         < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +.013      > . 1:1001(1000) ack 1
+    +.05       < . 1 ack 2001 win 512
+    `,
+  );
+});
+
+/** A recovery that was not called for, and the report of what arrived twice: the window is twice as wide. */
+const WIDENED = `
+  +0         send(2000)
+  +0         > P. 1:2001(2000) ack 1
+  +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+  +.013      > . 1:1001(1000) ack 1
+  +.005      < . 1 ack 2001 win 512
+  +.05       < . 1 ack 2001 win 512 <nop,nop,sack 1:1001>
+`;
+
+/** 1,000 octets at `seq` are lost, and sent again `wait` seconds after the SACK of what follows them. */
+const loss = (seq: number, wait: string): string => `
+  +.2        send(2000)
+  +0         > P. ${seq}:${seq + 2000}(2000) ack 1
+  +.05       < . 1 ack ${seq} win 512 <nop,nop,sack ${seq + 1000}:${seq + 2000}>
+  +${wait}   > . ${seq}:${seq + 1000}(1000) ack 1
+  +.05       < . 1 ack ${seq + 2000} win 512
+`;
+
+test("sixteen recoveries without a duplicate make the window narrow again (RFC 8985 §6.2 step 4)", () => {
+  const wide = Array.from({ length: 16 }, (_, n) => loss(2001 + 2000 * n, ".025"));
+  drill(OPEN, WIDENED, ...wide, loss(34_001, ".013"));
+});
+
+test("duplicates of one round trip widen the window once (RFC 8985 §6.2 step 4)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(2000)
+    +0         > P. 1:2001(2000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +.013      > . 1:1001(1000) ack 1
+    +.005      < . 1 ack 2001 win 512
+    +.01       send(1000)
+    +0         > P. 2001:3001(1000) ack 1
+    +.035      < . 1 ack 2001 win 512 <nop,nop,sack 1:301>
+    +0         < . 1 ack 2001 win 512 <nop,nop,sack 301:501>
+    +0         < . 1 ack 2001 win 512 <nop,nop,sack 501:701>
+    +0         < . 1 ack 2001 win 512 <nop,nop,sack 701:1001>
+    +.005      < . 1 ack 3001 win 512
+    `,
+    loss(3001, ".025"),
+  );
+});
+
+test("data that the client's window does not allow is no probe (RFC 8985 §7.3)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(2000)
+    +0         > P. 1:2001(2000) ack 1
+    +.001      < . 1 ack 1 win 16
+    +0         send(1000)
+    +.115~.13  > . 1001:2001(1000) ack 1
+    +.05       < . 1 ack 2001 win 512
+    +0         > P. 2001:3001(1000) ack 1
+    +.05       < . 1 ack 3001 win 512
+    `,
+  );
+});
+
+test("data that served as a probe repairs nothing: its ACK tells of no loss (RFC 8985 §7.4.2)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(11500)
+    +0         > . 1:10001(10000) ack 1
+    +.12       > . 10001:11001(1000) ack 1
+    +.001      < . 1 ack 10001 win 512
+    +0         > P. 11001:11501(500) ack 1
+    +.05       < . 1 ack 11501 win 512
+    +.01       send(30000)
+    +0         > . 11501:32501(21000) ack 1
+    `,
+  );
+});
+
+test("the probe of a later tail that arrived twice takes no recovery back (RFC 3708 §3)", () => {
+  const { driver } = drill(
+    OPEN,
+    `
+    +0         send(2000)
+    +0         > P. 1:2001(2000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +.013      > . 1:1001(1000) ack 1
+    +.05       < . 1 ack 2001 win 512
+    +0         send(1000)
+    +0         > P. 2001:3001(1000) ack 1
+    +.25       > P. 2001:3001(1000) ack 1
+    +.001      < . 1 ack 3001 win 512
+    +.05       < . 1 ack 3001 win 512 <nop,nop,sack 2001:3001>
+    `,
+  );
+  expect(driver.stack.stats).toMatchObject({ tcpDuplicatesReported: 1, tcpReductionsUndone: 0 });
+});
+
+test("what is acknowledged together with a retransmission measures no round trip (RFC 6298 §3)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(3000)
+    +0         > P. 1:3001(3000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +.013      > . 1:1001(1000) ack 1
+    // 2001:3001 may have arrived long ago.
+    +.2        < . 1 ack 3001 win 512
+    +0         send(1000)
+    +0         > P. 3001:4001(1000) ack 1
+    +.25       > P. 3001:4001(1000) ack 1
+    +.05       < . 1 ack 4001 win 512
+    `,
+  );
+});
+
+test("while more is in the network than the new window, seven octets leave for ten that arrive (RFC 9937 §6)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(60000)
+    +0         > . 1:10001(10000) ack 1
+    +.05       < . 1 ack 10001 win 512
+    +0         > . 10001:30001(20000) ack 1
+    // One of twenty is lost. 3,000 have arrived, so 2,100 may leave, the lost ones first.
+    +.05       < . 1 ack 10001 win 512 <nop,nop,sack 11001:14001>
+    +0         > . 10001:11001(1000) ack 1
+    +0         > . 30001:31001(1000) ack 1
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 11001:15001>
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 11001:16001>
+    +0         > . 31001:32001(1000) ack 1
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 11001:17001>
+    +0         > . 32001:33001(1000) ack 1
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 11001:18001>
+    +0         < . 1 ack 10001 win 512 <nop,nop,sack 11001:19001>
+    +0         > . 33001:34001(1000) ack 1
+    `,
+  );
+});

@@ -143,3 +143,24 @@ test.each([
     expect(driver.stack.stats.tcpReductionsUndone).toBe(undone);
   },
 );
+
+test("a late first transmission is known by its echo: nothing is lost anew (RFC 7323 §4.1, RFC 8985 §6.2 step 2)", () => {
+  const stamp = "nop,nop,TS val 2 ecr last,nop,nop";
+  const repaired = `
+    +.05  < . 1 ack 1 win 512 <${stamp},sack 3001:10001>
+    +0    > . 1:3001(3000) ack 1
+    +0    > . 10001:14001(4000) ack 1
+  `;
+  const { trace } = drill(open(true), repaired);
+  const options = trace[1]!.packet.options.find((option) => option.kind === "TS");
+  const first = options?.kind === "TS" ? options.value : 0;
+  drill(
+    open(true),
+    repaired,
+    `
+    // 60 ms are a round trip, but 2001:3001 was on its way for longer.
+    +.06  < . 1 ack 1 win 512 <nop,nop,TS val 2 ecr ${first},nop,nop,sack 2001:10001>
+    +0    > . 14001:15001(1000) ack 1
+    `,
+  );
+});

@@ -3,18 +3,6 @@
 import { describe, expect, test } from "vitest";
 import { drill, established } from "../../../src/testing/index.ts";
 
-test("once both use timestamps a segment without is dropped in silence (RFC 7323 §3.2)", () => {
-  drill(
-    established({ timestamps: true }),
-    `
-    +0 < P. 1:101(100) ack 1 win 512 junk
-    +1 < P. 1:101(100) ack 1 win 512 <nop,nop,TS val 3 ecr last>
-    +0 * data 100
-    +0 > . 1 ack 101 <nop,nop,TS val * ecr 3>
-    `,
-  );
-});
-
 describe("a segment that is not acceptable", () => {
   test("acknowledges nothing (RFC 9293 §3.10.7.4)", () => {
     drill(

@@ -134,24 +134,6 @@ test("with timestamps, a SYN with another ISN opens at once too (RFC 9293 §3.6.
   );
 });
 
-test("one source port is used for 2,000 connections in a row without a stall", () => {
-  const driver = new RecordingDriver();
-  for (let n = 0; n < 2000; n++) {
-    const client = new RawClient(driver, { isn: n * 64_000 });
-    const handler = client.open();
-    expect(driver.opened).toHaveLength(n + 1);
-    handler.flow.connection.shutdown();
-    driver.turn();
-    client.hearAll();
-    client.received = 1;
-    driver.inject(client.segment(TcpFlag.FIN | TcpFlag.ACK, 1));
-    client.hearAll();
-    expect(handler.closed).toBe("closed");
-    driver.advance(1);
-  }
-  driver.drain();
-});
-
 test("it is bounded: the oldest gives way", () => {
   const driver = new RecordingDriver({ stack: { maxTimeWait: 16 } });
   const clients: RawClient[] = [];
