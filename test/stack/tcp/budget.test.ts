@@ -182,6 +182,21 @@ describe("windows", () => {
     }
     expect(driver.stack.pages.held).toBeLessThanOrEqual(MIB);
   });
+
+  test("of two segments keep their right edge as well when small segments fill them (RFC 9293 §3.8.6 SHLD-14)", () => {
+    const driver = new RecordingDriver({ stack: { memoryBudget: MIB } });
+    const flows = Array.from({ length: 200 }, (_, n) => open(driver, 1000 + n, false));
+    const { client } = flows.at(-1)!;
+    let edge = client.acknowledged + client.window;
+    expect(edge).toBeLessThan(3 * MSS);
+    for (let n = 0; n < 60; n++) {
+      client.send(20);
+      driver.advance(50);
+      client.hearAll();
+      expect(client.acknowledged + client.window).toBeGreaterThanOrEqual(edge);
+      edge = client.acknowledged + client.window;
+    }
+  });
 });
 
 describe("at the budget", () => {
