@@ -5,7 +5,9 @@
  * queue is bounded by its callers: pending opens and UDP flows have bounds of their own.
  *
  * When as many wait as may dial, something floods us with opens that hang, and whoever comes now would wait for
- * minutes. Then the newcomer gets the place of the dial that has taken longest, which waits again.
+ * minutes. Then the newcomer gets a place, and the dial that had it waits again. Half of the places are not taken from
+ * those that have them longest: a proxy that is slow, not stuck, still answers half as many dials as it can, where
+ * newcomers would leave nobody the time.
  */
 
 /** Something that dials when its turn comes. */
@@ -60,10 +62,11 @@ export class DialQueue {
     }
   }
 
-  /** Takes a place from the dial that has taken longest. False: nobody gives one up. */
+  /** Takes a place from the dial that has taken longest but for the half that is spared. False: nobody gives one up. */
   #interrupt(): boolean {
+    let spared = this.#limit >> 1;
     for (const dial of this.#active) {
-      if (dial.stopDial === undefined) continue;
+      if (spared-- > 0 || dial.stopDial === undefined) continue;
       this.#active.delete(dial);
       this.#waiting.add(dial);
       dial.stopDial();

@@ -82,3 +82,42 @@ test("a dial that keeps its place lets a newcomer wait", () => {
   for (const dial of all) queue.request(dial);
   expect(started).toEqual([0]);
 });
+
+test("half of the places are not taken from those that have them longest", () => {
+  const queue = new DialQueue(4);
+  const { started, all } = dials(12);
+  const stopped: number[] = [];
+  for (const [id, dial] of all.entries()) {
+    Object.assign(dial, { stopDial: () => stopped.push(id) });
+    queue.request(dial);
+  }
+  expect(started).toEqual([0, 1, 2, 3, 8, 9, 10, 11]);
+  expect(stopped).toEqual([2, 3, 8, 9]);
+  expect([queue.active, queue.waiting]).toEqual([4, 8]);
+});
+
+test("of more dials than a proxy can answer half as many as it can are answered", () => {
+  // Eight at a time for 100 ms each are 800 in ten seconds, and 1,000 come.
+  const queue = new DialQueue(8);
+  const ends: { dial: Dial; startedAt: number }[] = [];
+  const runs = new Map<Dial, number>();
+  let answered = 0;
+  let now = 0;
+  for (; now < 10_000; now += 10) {
+    while (ends.length > 0 && ends[0]!.startedAt + 100 <= now) {
+      const { dial, startedAt } = ends.shift()!;
+      if (runs.get(dial) !== startedAt) continue;
+      answered++;
+      queue.release(dial);
+    }
+    const dial: Dial = {
+      startDial() {
+        runs.set(dial, now);
+        ends.push({ dial, startedAt: now });
+      },
+      stopDial: () => runs.delete(dial),
+    };
+    queue.request(dial);
+  }
+  expect(answered).toBeGreaterThan(400);
+});
