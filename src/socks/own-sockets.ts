@@ -14,14 +14,17 @@ import { ownAddresses } from "./access.ts";
 const LOCAL = 0;
 const PEER = 5;
 
+interface OwnSocket {
+  readonly port: number;
+  /** Both ends of a connection that is being made; null: a socket for datagrams. */
+  readonly ends: Int32Array | null;
+}
+
 export class OwnSockets {
   readonly #addon: Addon;
-  /** Connections that are being made, by local port. */
-  readonly #connecting = new Map<number, Int32Array>();
-  /** Local ports of sockets for datagrams. */
-  readonly #datagrams = new Set<number>();
-  /** Of all of them, by descriptor. */
-  readonly #ports = new Map<number, number>();
+  readonly #byDescriptor = new Map<number, OwnSocket>();
+  /** By local port, which connections to different peers share, and those with sockets for datagrams. */
+  readonly #byPort = new Map<number, Set<OwnSocket>>();
 
   constructor(addon: Addon) {
     this.#addon = addon;
@@ -30,45 +33,55 @@ export class OwnSockets {
   /** `fd` connects to `peer` (five int32). */
   addConnecting(fd: number, peer: Int32Array): void {
     const ends = new Int32Array(10);
-    const port = this.#add(fd, ends);
+    if (this.#addon.localAddress(fd, ends) < 0) return;
     ends.set(peer.subarray(0, 5), PEER);
-    if (port !== 0) this.#connecting.set(port, ends);
+    this.#add(fd, { port: ends[LOCAL + 4] as number, ends });
   }
 
   /** `fd` sends datagrams. */
   addDatagrams(fd: number): void {
-    const port = this.#add(fd, new Int32Array(5));
-    if (port !== 0) this.#datagrams.add(port);
+    const words = new Int32Array(5);
+    if (this.#addon.localAddress(fd, words) < 0) return;
+    this.#add(fd, { port: words[LOCAL + 4] as number, ends: null });
   }
 
   /** `fd` is connected, or about to be closed. Idempotent. */
   delete(fd: number): void {
-    const port = this.#ports.get(fd);
-    if (port === undefined) return;
-    this.#ports.delete(fd);
-    if (!this.#datagrams.delete(port)) this.#connecting.delete(port);
+    const socket = this.#byDescriptor.get(fd);
+    if (socket === undefined) return;
+    this.#byDescriptor.delete(fd);
+    const others = this.#byPort.get(socket.port) as Set<OwnSocket>;
+    others.delete(socket);
+    if (others.size === 0) this.#byPort.delete(socket.port);
   }
 
   /** A TCP flow from `client` to `target` is one of them. */
   hasConnection(client: Endpoint, target: Endpoint): boolean {
-    const ends = this.#connecting.get(client.port);
-    return ends !== undefined && equals(ends, LOCAL, client) && equals(ends, PEER, target);
+    for (const { ends } of this.#byPort.get(client.port) ?? NONE) {
+      if (ends !== null && equals(ends, LOCAL, client) && equals(ends, PEER, target)) return true;
+    }
+    return false;
   }
 
   /** A datagram from `client` is of one of them. */
   hasDatagrams(client: Endpoint): boolean {
-    if (!this.#datagrams.has(client.port)) return false;
-    return ownAddresses(this.#addon).some((own) => own.sameAddress(client));
+    for (const { ends } of this.#byPort.get(client.port) ?? NONE) {
+      if (ends === null) return ownAddresses(this.#addon).some((own) => own.sameAddress(client));
+    }
+    return false;
   }
 
-  /** The local port; 0: it is not known. */
-  #add(fd: number, words: Int32Array): number {
-    if (this.#addon.localAddress(fd, words) < 0) return 0;
-    const port = words[LOCAL + 4] as number;
-    this.#ports.set(fd, port);
-    return port;
+  #add(fd: number, socket: OwnSocket): void {
+    if (socket.port === 0) return;
+    this.delete(fd);
+    this.#byDescriptor.set(fd, socket);
+    const others = this.#byPort.get(socket.port);
+    if (others === undefined) this.#byPort.set(socket.port, new Set([socket]));
+    else others.add(socket);
   }
 }
+
+const NONE: ReadonlySet<OwnSocket> = new Set();
 
 function equals(ends: Int32Array, at: number, { w0, w1, w2, w3, port }: Endpoint): boolean {
   return (
