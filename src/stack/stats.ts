@@ -128,6 +128,8 @@ export class StackStats {
   /** Received octets that no page could hold: not acknowledged, they will come again. */
   tcpReceiveNoMemory = 0;
   tcpReassemblyNoMemory = 0;
+  /** Arrivals out of order, or second ones, beyond what the ACKs of a batch tell. */
+  tcpSackReportsForgotten = 0;
   /** Times a flow found no page to send from. */
   tcpStarved = 0;
   tcpRetransmissions = 0;

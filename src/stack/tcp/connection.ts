@@ -27,6 +27,7 @@ import { Rack } from "./rack.ts";
 import { NONE } from "./ranges.ts";
 import * as receiveBuffer from "./receive-buffer.ts";
 import { RttEstimator } from "./rtt.ts";
+import type { SackReports } from "./sack-reports.ts";
 import * as sendBuffer from "./send-buffer.ts";
 import { seqAdd } from "./seq.ts";
 import { Event, State, transition } from "./state.ts";
@@ -130,14 +131,9 @@ export class Connection implements TcpConnection, TimerHandler {
   oooHead: number = NONE;
   oooTail: number = NONE;
   oooCount = 0;
-  /** Where octets out of order arrived last, the latest first (RFC 2018 §4). */
-  oooRecent0 = 0;
-  oooRecent1 = 0;
-  oooRecent2 = 0;
-  /** What arrived twice, not reported yet (RFC 2883). */
-  hasDuplicate = false;
-  duplicateLeft = 0;
-  duplicateRight = 0;
+  /** What ACKs tell of it, null: nothing yet; and how many ACKs owe some of that. */
+  sackReports: SackReports | null = null;
+  sackReportsDue = 0;
   /** The client's FIN was seen, at `finSeq`; it counts once RCV.NXT gets there. */
   finSeen = false;
   finSeq = 0;

@@ -37,6 +37,7 @@ import { Output, output } from "./output.ts";
 import { tooBig } from "./path-mtu.ts";
 import * as reassembly from "./reassembly.ts";
 import * as receiveBuffer from "./receive-buffer.ts";
+import { passOver } from "./sack-reports.ts";
 import * as sendBuffer from "./send-buffer.ts";
 import { seqAdd, seqAfter, seqInWindow } from "./seq.ts";
 import { Event, hasReceivedFin, State } from "./state.ts";
@@ -376,6 +377,7 @@ function takeFin(c: Connection): void {
 /** One ACK per flow and batch: now, with the next segment, or within 40 ms (RFC 5681 §4.2). */
 function decideAck(c: Connection): void {
   const waiting = (c.rcvNxt - c.rcvAcked) | 0;
+  if (c.sackReportsDue > 0) passOver(c, false);
   if (c.ackNow || waiting >= 2 * c.rcvMss) {
     c.ackNow = false;
     c.ackDue = true;

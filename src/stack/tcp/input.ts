@@ -20,7 +20,7 @@ import * as receiveBuffer from "./receive-buffer.ts";
 import * as recovery from "./recovery.ts";
 import * as sack from "./sack.ts";
 import * as sendBuffer from "./send-buffer.ts";
-import { seqAdd, seqAfter, seqBefore } from "./seq.ts";
+import { seqAdd, seqAfter, seqBefore, seqMin } from "./seq.ts";
 import { Event, hasReceivedFin, hasSentFin, State, transition } from "./state.ts";
 import { armRetransmission, rearmRetransmission } from "./timers.ts";
 
@@ -67,10 +67,24 @@ function checkTimestamps(c: Connection, s: TcpSegment): boolean {
   const now = timers.now() | 0;
   if (((s.tsVal - c.tsRecent) | 0) < 0 && (now - c.tsRecentAge) >>> 0 < PAWS_IDLE) {
     stats.tcpPaws++;
-    challenge(c);
+    refuseOld(c, s);
     return false;
   }
   return true;
+}
+
+/** Octets from the past are answered, and told where they came twice (RFC 7323 §5.3 (R1), RFC 2883 §4). */
+function refuseOld(c: Connection, s: TcpSegment): void {
+  const length = s.payloadEnd - s.payloadStart;
+  if (length === 0) {
+    challenge(c);
+    return;
+  }
+  if (seqBefore(s.seq, c.rcvNxt)) {
+    reassembly.noteDuplicate(c, s.seq, seqMin(seqAdd(s.seq, length), c.rcvNxt));
+  }
+  c.ackDue = true;
+  c.markDirty();
 }
 
 /** TS.Recent (RFC 7323 §5.3 (R3)), once the sequence number is acceptable: nothing else may move it. */

@@ -8,7 +8,7 @@
  *     new        octets behind SND.NXT, as the client's window and cwnd − pipe allow; FIN behind the last
  *     probe      of a window that is closed
  *     keep-alive where silence has to be understood (lifetimes.ts)
- *     ACK        if one is due and nothing above carried it
+ *     ACK        if one is due and nothing above carried it; more for duplicates and SACK (sack-reports.ts)
  *
  * A segment is as large as the device takes: a super-segment under TSO, else one MSS. Runts are not sent while
  * more octets wait (RFC 9293 §3.8.6.2.1), except the last of what was written: Nagle is off, a relay must not
@@ -67,6 +67,7 @@ export function output(c: Connection, sink: PacketSink): Output {
     if (!segment(c, sink, c.sndNxt, 0, 0)) return Output.FULL;
     c.duplicatesDue--;
   }
+  while (c.sackReportsDue > 0) if (!segment(c, sink, c.sndNxt, 0, 0)) return Output.FULL;
   return Output.DONE;
 }
 

@@ -2,16 +2,20 @@
  * Octets out of order: copies in pages, a list of ranges ordered by sequence number without overlap.
  *
  * What came first stays: octets that arrive again are not stored again. Bounded by the receive window and by
- * MAX_OUT_OF_ORDER ranges. Also says what SACK reports (RFC 2018 §4), octets that came twice first (RFC 2883).
+ * MAX_OUT_OF_ORDER ranges. Also writes the blocks of an ACK (RFC 2018 §4, RFC 2883) by what sack-reports.ts remembers.
  */
 
 import type { Connection } from "./connection.ts";
 import { NONE } from "./ranges.ts";
 import { copyIn } from "./receive-pages.ts";
-import { seqAfter, seqBefore, seqMax, seqMin } from "./seq.ts";
+import { report } from "./sack-reports.ts";
+import { seqAfter, seqMin } from "./seq.ts";
 
-/** Ranges of one connection. A page can be kept by one range in it: 16 MiB in the worst case. */
-export const MAX_OUT_OF_ORDER = 256;
+/**
+ * Ranges of one connection. Where a path reorders much, each segment is one: 2,048 of 1,448 octets are 3 MB of the window.
+ * A page can be kept by one range in it: 24 MiB in the worst case (receive-pages.ts).
+ */
+export const MAX_OUT_OF_ORDER = 2048;
 
 /**
  * Stores what is new of the `length` octets at `start`, which begin at `seq`. False: not all could be stored;
@@ -19,10 +23,10 @@ export const MAX_OUT_OF_ORDER = 256;
  */
 export function insert(c: Connection, seq: number, start: number, length: number): boolean {
   const { ranges } = c.context;
-  remember(c, seq);
   const end = (seq + length) | 0;
   let previous: number = NONE;
   let range = c.oooHead;
+  let isReported = false;
   // Most segments follow the last.
   if (c.oooTail !== NONE && ((seq - endOf(c, c.oooTail)) | 0) >= 0) {
     previous = c.oooTail;
@@ -35,7 +39,9 @@ export function insert(c: Connection, seq: number, start: number, length: number
     }
     if (range !== NONE && ((ranges.seq[range] - at) | 0) <= 0) {
       const known = seqMin(endOf(c, range), end);
-      noteDuplicate(c, at, known);
+      // One report for a segment: the block around it has the rest.
+      if (!isReported) noteDuplicate(c, at, known);
+      isReported = true;
       at = known;
       continue;
     }
@@ -53,6 +59,7 @@ export function insert(c: Connection, seq: number, start: number, length: number
     }
     at = endOf(c, copy);
   }
+  if (c.sackOk && !isReported) report(c, seq, end, false);
   return true;
 }
 
@@ -101,44 +108,38 @@ export function advance(c: Connection): void {
   }
 }
 
-/**
- * [left, right) came twice: the next ACK says so, once (RFC 2883 §4). Of several such pieces those that touch the first
- * are reported with it.
- */
+/** [left, right) came twice: an ACK says so, once (RFC 2883 §4). */
 export function noteDuplicate(c: Connection, left: number, right: number): void {
-  if (!c.sackOk) return;
-  if (!c.hasDuplicate) {
-    c.hasDuplicate = true;
-    c.duplicateLeft = left;
-    c.duplicateRight = right;
-  } else if (!seqAfter(left, c.duplicateRight) && !seqBefore(right, c.duplicateLeft)) {
-    c.duplicateLeft = seqMin(c.duplicateLeft, left);
-    c.duplicateRight = seqMax(c.duplicateRight, right);
-  }
+  if (c.sackOk) report(c, left, right, true);
 }
 
 /**
- * Writes the edges of up to `most` blocks: what came twice with the block around it (RFC 2883 §4), then the one that holds the latest arrival, then those of arrivals
- * before it, then the lowest (RFC 2018 §4). Returns their count.
+ * Writes the edges of up to `most` blocks: of the oldest report that is due what came twice (RFC 2883 §4) and the block
+ * around it, then those of arrivals before, then the lowest (RFC 2018 §4). Returns their count.
  */
 export function sackBlocks(c: Connection, edges: Int32Array, most: number): number {
+  const { sackReports: reports } = c;
+  let age = Math.max(0, c.sackReportsDue - 1);
+  let first = 0;
   let count = 0;
-  if (c.hasDuplicate) {
-    edges[0] = c.duplicateLeft;
-    edges[1] = c.duplicateRight;
-    count = addBlock(c, c.duplicateLeft, edges, 1);
+  if (reports !== null && c.sackReportsDue > 0 && reports.isDuplicate[reports.at(age)] !== 0) {
+    const at = reports.at(age++);
+    edges[0] = reports.left[at];
+    edges[1] = reports.right[at];
+    count = addBlock(c, edges[0], edges, 1, 1);
     // Octets that were given up for want of a page are not to be SACKed.
-    if (count === 1 && seqAfter(c.duplicateRight, c.rcvNxt)) {
-      c.hasDuplicate = false;
-      count = 0;
+    if (count === 1 && seqAfter(edges[1], c.rcvNxt)) count = 0;
+    else first = 1;
+  }
+  if (c.oooCount === 0) return count;
+  if (reports !== null) {
+    for (; age < reports.count && count < most; age++) {
+      count = addBlock(c, reports.left[reports.at(age)], edges, first, count);
     }
   }
-  if (count < most) count = addBlock(c, c.oooRecent0, edges, count);
-  if (count < most) count = addBlock(c, c.oooRecent1, edges, count);
-  if (count < most) count = addBlock(c, c.oooRecent2, edges, count);
   for (let range = c.oooHead; range !== NONE && count < most; ) {
     const last = lastOfBlock(c, range);
-    count = addEdges(c, edges, count, c.context.ranges.seq[range], endOf(c, last));
+    count = addEdges(edges, first, count, c.context.ranges.seq[range], endOf(c, last));
     range = c.context.ranges.next[last];
   }
   return count;
@@ -158,39 +159,34 @@ export function clear(c: Connection): void {
   c.oooCount = 0;
 }
 
-function remember(c: Connection, seq: number): void {
-  if (c.oooHead === NONE) {
-    c.oooRecent2 = seq;
-    c.oooRecent1 = seq;
-  } else {
-    c.oooRecent2 = c.oooRecent1;
-    c.oooRecent1 = c.oooRecent0;
-  }
-  c.oooRecent0 = seq;
-}
-
-/** Adds the block that holds `seq`, unless there is none or it is there already. */
-function addBlock(c: Connection, seq: number, edges: Int32Array, count: number): number {
+/** Adds the block that holds `seq`, unless there is none or it is one of the blocks from `first` on already. */
+function addBlock(
+  c: Connection,
+  seq: number,
+  edges: Int32Array,
+  first: number,
+  count: number,
+): number {
   const { ranges } = c.context;
   for (let range = c.oooHead; range !== NONE; ) {
     const left = ranges.seq[range];
     if (((left - seq) | 0) > 0) return count;
     const last = lastOfBlock(c, range);
     const right = endOf(c, last);
-    if (((right - seq) | 0) > 0) return addEdges(c, edges, count, left, right);
+    if (((right - seq) | 0) > 0) return addEdges(edges, first, count, left, right);
     range = ranges.next[last];
   }
   return count;
 }
 
 function addEdges(
-  c: Connection,
   edges: Int32Array,
+  first: number,
   count: number,
   left: number,
   right: number,
 ): number {
-  for (let i = c.hasDuplicate ? 1 : 0; i < count; i++) if (edges[2 * i] === left) return count;
+  for (let i = first; i < count; i++) if (edges[2 * i] === left) return count;
   edges[2 * count] = left;
   edges[2 * count + 1] = right;
   return count + 1;

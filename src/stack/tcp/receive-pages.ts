@@ -25,7 +25,7 @@ export function copyIn(
   let room = c.fillPage === NONE ? 0 : c.fillPage + pages.sizeOf(c.fillPage) - c.fillNext;
   if (room === 0) {
     dropFillPage(c);
-    const isBig = length >= BIG_COPY || c.oooCount >= MANY_RANGES;
+    const isBig = c.oooCount < MOST_BIG && (length >= BIG_COPY || c.oooCount >= MANY_RANGES);
     let page = isBig ? pages.allocate64K() : NONE;
     if (page === NONE) page = pages.allocate4K();
     if (page === NONE) return NONE;
@@ -65,6 +65,8 @@ export function dropFillPage(c: Connection): void {
 const BIG_COPY: number = 4 * SMALL_PAGE;
 /**
  * With so many ranges out of order the pages are large whatever the segments are: a window of 4 MiB behind one hole
- * would be 1,024 small pages, a range each, and there are MAX_OUT_OF_ORDER.
+ * would be 1,024 small pages, a range each.
  */
 const MANY_RANGES = 16;
+/** With so many the pages are small again, for each range may come to keep one of its own. */
+const MOST_BIG = 256;

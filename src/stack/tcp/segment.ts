@@ -28,6 +28,7 @@ import {
 import type { Connection } from "./connection.ts";
 import * as reassembly from "./reassembly.ts";
 import { receiveSpace } from "./receive-buffer.ts";
+import * as sackReports from "./sack-reports.ts";
 import * as sendBuffer from "./send-buffer.ts";
 import { seqAdd, seqAfter } from "./seq.ts";
 
@@ -43,16 +44,15 @@ export function segment(
   const { bytes } = c.context;
   const isV4 = c.target.isV4;
   const ip = isV4 ? IPV4_HEADER : IPV6_HEADER;
-  const options = optionsLength(c);
-  const headers = ip + TCP_HEADER + options;
-  const at = sink.reserve(headers);
+  const blocks = sackCount(c);
+  const sackOctets = blocks === 0 ? 0 : 4 + 8 * blocks;
+  const options = (c.timestamps ? TIMESTAMPS_LENGTH : 0) + sackOctets;
+  const at = sink.reserve(ip + TCP_HEADER + options);
   if (at < 0) return false;
   const tcp = at + ip;
   let option = tcp + TCP_HEADER;
   if (c.timestamps) option = emitTimestamps(bytes, option, timestamp(c), c.tsRecent);
-  if (options > TIMESTAMPS_LENGTH || (options > 0 && !c.timestamps)) {
-    emitSack(bytes, option, sackEdges, reassembly.sackBlocks(c, sackEdges, mostBlocks(c)));
-  }
+  if (blocks > 0) emitSack(bytes, option, sackEdges, blocks);
   const window = offerWindow(c);
   emitIp(bytes, at, c.target, c.client, Protocol.TCP, field, 0, TCP_HEADER + options + length);
   const { port } = c.target;
@@ -68,8 +68,8 @@ export function segment(
     window,
     0,
   );
-  finish(c, sink, tcp, ip, TCP_HEADER + options, seq, length, payloadOf(c));
-  acknowledged(c);
+  finish(c, sink, tcp, ip, TCP_HEADER + options, seq, length, c.sndMss - sackOctets);
+  acknowledged(c, blocks < mostBlocks(c));
   return true;
 }
 
@@ -110,7 +110,7 @@ export function synAckSegment(c: Connection, sink: PacketSink): boolean {
     0,
   );
   finish(c, sink, tcp, ip, TCP_HEADER + options, c.iss, 0, 0);
-  acknowledged(c);
+  acknowledged(c, false);
   return true;
 }
 
@@ -152,11 +152,11 @@ function finish(
   sink.commit(GsoType.NONE, 0, 0, -1);
 }
 
-/** RCV.NXT has been told to the client. */
-function acknowledged(c: Connection): void {
+/** RCV.NXT has been told to the client, and `hasAllBlocks`: all that is out of order. */
+function acknowledged(c: Connection, hasAllBlocks: boolean): void {
   c.rcvAcked = c.rcvNxt;
   c.ackDue = false;
-  c.hasDuplicate = false;
+  if (c.sackReportsDue > 0) sackReports.told(c, hasAllBlocks);
   if (!c.isAckDelayed) return;
   c.isAckDelayed = false;
   c.context.timers.clear(c.delayedAckTimer);
@@ -192,8 +192,14 @@ function optionsLength(c: Connection): number {
 }
 
 function sackLength(c: Connection): number {
-  if (!c.sackOk || (c.oooCount === 0 && !c.hasDuplicate)) return 0;
-  return 4 + 8 * reassembly.sackBlocks(c, sackEdges, mostBlocks(c));
+  const count = sackCount(c);
+  return count === 0 ? 0 : 4 + 8 * count;
+}
+
+/** Puts the blocks of the next segment into `sackEdges`; returns their count. */
+function sackCount(c: Connection): number {
+  if (!c.sackOk || (c.oooCount === 0 && c.sackReportsDue === 0)) return 0;
+  return reassembly.sackBlocks(c, sackEdges, mostBlocks(c));
 }
 
 function mostBlocks(c: Connection): number {

@@ -61,7 +61,7 @@ test("what a segment in order repeats of held octets is reported (RFC 2883 §4)"
   );
 });
 
-test("duplicates of one batch that touch are one block; only the first of others is told (RFC 2883 §4)", () => {
+test("duplicates of one batch that touch are one block, others have an ACK of their own (RFC 2883 §4)", () => {
   drill(
     established(),
     `
@@ -72,6 +72,9 @@ test("duplicates of one batch that touch are one block; only the first of others
     &    < . 2001:3001(1000) ack 1 win 512
     &    < . 4001:5001(1000) ack 1 win 512
     +0   > . 1 ack 6001 <nop,nop,sack 1001:3001>
+    +0   > . 1 ack 6001 <nop,nop,sack 4001:5001>
+    +0   send(10)
+    +0   > P. 1:11(10) ack 6001 exact
     `,
   );
 });
@@ -134,4 +137,23 @@ test("reports of what was never sent, or is older than any window, are not belie
     `,
   );
   expect(driver.stack.stats.tcpDuplicatesReported).toBe(1);
+});
+
+test("octets that come late, behind what was sent after them, are reported (RFC 7323 §5.3, RFC 2883 §4)", () => {
+  const stamp = (value: number): string => `<nop,nop,TS val ${value} ecr last>`;
+  drill(
+    established({ timestamps: true }),
+    `
+    +0   < . 1:1001(1000) ack 1 win 512 ${stamp(30)}
+    +0   * data 1000
+    +0   > . 1 ack 1001 <nop,nop,TS val * ecr 30>
+    +0   < . 1:1001(1000) ack 1 win 512 ${stamp(20)}
+    +0   > . 1 ack 1001 <nop,nop,TS val * ecr 30,nop,nop,sack 1:1001>
+    // It is from before the last segment, and is not taken: only what is there already came twice.
+    +0   < . 501:1501(1000) ack 1 win 512 ${stamp(20)}
+    +0   > . 1 ack 1001 <nop,nop,TS val * ecr 30,nop,nop,sack 501:1001>
+    +0   < . 1001:2001(1000) ack 1 win 512 ${stamp(20)}
+    +0   > . 1 ack 1001 <nop,nop,TS val * ecr 30>
+    `,
+  );
 });

@@ -55,6 +55,77 @@ test("with timestamps there is room for three blocks (RFC 2018 §3)", () => {
   );
 });
 
+test("each place at which a batch brought octets has an ACK that begins with it (RFC 2018 §4)", () => {
+  drill(
+    established({ timestamps: true }),
+    `
+    +0   < . 1001:1101(100) ack 1 win 512 <nop,nop,TS val 2 ecr last>
+    &    < . 2001:2101(100) ack 1 win 512 <nop,nop,TS val 2 ecr last>
+    // What follows a segment before it, or precedes it, is of its place.
+    &    < . 1101:1201(100) ack 1 win 512 <nop,nop,TS val 2 ecr last>
+    &    < . 1901:2001(100) ack 1 win 512 <nop,nop,TS val 2 ecr last>
+    &    < . 3001:3101(100) ack 1 win 512 <nop,nop,TS val 2 ecr last>
+    &    < . 4001:4101(100) ack 1 win 512 <nop,nop,TS val 2 ecr last>
+    +0   > . 1 ack 1 <nop,nop,TS val * ecr 2,nop,nop,sack 1001:1201 1901:2101 3001:3101>
+    +0   > . 1 ack 1 <nop,nop,TS val * ecr 2,nop,nop,sack 1901:2101 1001:1201 3001:3101>
+    +0   > . 1 ack 1 <nop,nop,TS val * ecr 2,nop,nop,sack 3001:3101 1901:2101 1001:1201>
+    +0   > . 1 ack 1 <nop,nop,TS val * ecr 2,nop,nop,sack 4001:4101 3001:3101 1901:2101>
+    // The next batch repeats them.
+    +0   < . 5001:5101(100) ack 1 win 512 <nop,nop,TS val 2 ecr last>
+    +0   > . 1 ack 1 <nop,nop,TS val * ecr 2,nop,nop,sack 5001:5101 4001:4101 3001:3101>
+    `,
+  );
+});
+
+test("what a batch fills behind itself needs no ACK of its own (RFC 5681 §4.2)", () => {
+  drill(
+    established(),
+    `
+    +0   < . 1001:2001(1000) ack 1 win 512
+    &    < . 3001:4001(1000) ack 1 win 512
+    &    < . 1:1001(1000) ack 1 win 512
+    &    < . 2001:3001(1000) ack 1 win 512
+    &    < . 5001:6001(1000) ack 1 win 512
+    +0   * data 4000
+    +0   > . 1 ack 4001 <nop,nop,sack 5001:6001>
+    `,
+  );
+});
+
+test("one ACK is enough while all blocks fit, and octets that go out carry it (RFC 2018 §4)", () => {
+  drill(
+    established(),
+    `
+    +0   < . 1001:2001(1000) ack 1 win 512
+    &    < . 3001:4001(1000) ack 1 win 512
+    &    send(10)
+    +0   > P. 1:11(10) ack 1 <nop,nop,sack 1001:2001 3001:4001>
+    +0   < . 5001:6001(1000) ack 11 win 512
+    &    < . 7001:8001(1000) ack 11 win 512
+    &    send(10)
+    +0   > P. 11:21(10) ack 1 <nop,nop,sack 5001:6001 3001:4001 1001:2001 7001:8001>
+    +0   > . 21 ack 1 <nop,nop,sack 7001:8001 5001:6001 3001:4001 1001:2001>
+    `,
+  );
+});
+
+test("a batch has at most sixty reports; the oldest give way, and are counted (RFC 2018 §4)", () => {
+  const segments = Array.from({ length: 62 }, (_, n) => {
+    const left = 1001 + 200 * n;
+    return `${n === 0 ? "+0" : "&"} < . ${left}:${left + 100}(100) ack 1 win 512`;
+  });
+  const { driver, trace } = drill(established(), "0 mute(on)", segments.join("\n"));
+  expect(driver.stack.stats.tcpSackReportsForgotten).toBe(2);
+  const blocks = trace.flatMap(({ packet }) =>
+    packet.options.flatMap((option) => (option.kind === "sack" ? [option.blocks] : [])),
+  );
+  expect(blocks.length).toBe(60);
+  // Those that gave way are told as ones before the oldest.
+  const isn = blocks[0]![0]![0] - 1401;
+  expect(blocks[0]!.map(([left]) => left - isn)).toEqual([1401, 1201, 1001, 1601]);
+  expect(blocks.at(-1)![0]![0] - isn).toBe(1001 + 200 * 61);
+});
+
 test("a client without SACK gets plain duplicates (RFC 5681 §4.2)", () => {
   drill(
     established({ sack: false }),
