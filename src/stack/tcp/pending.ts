@@ -1,8 +1,10 @@
 /**
  * SYNs that the relay has not answered: bounded in all and per source, with what a refusal has to quote.
  *
- * When there are too many, the oldest of the source that has most gives way, so that a flood from one address
- * does not shut out another; sources are kept by weight, so that finding it costs the same however many there are.
+ * When there are too many, one of the source that has most gives way, so that a flood from one address does not shut
+ * out another; sources are kept by weight, so that finding it costs the same however many there are. Of its opens the
+ * older half is spared: if each newcomer took the place of the oldest, a source that opens a little faster than the
+ * proxy answers would have every open taken just before its answer, and none would get through.
  * A forgotten open stays as a tombstone that absorbs its SYN's duplicates.
  */
 
@@ -50,9 +52,10 @@ export class PendingOpens {
   /** Who has to give way before an open of `source` can enter; null: nobody. */
   victim(source: number): Connection | null {
     const own = this.#sources.get(source);
-    if (own !== undefined && own.opens.size >= this.#boundPerSource) return own.opens.head;
+    if (own !== undefined && own.opens.size >= this.#boundPerSource) return givesWay(own.opens);
     if (this.size < this.#bound) return null;
-    return this.#byWeight[this.#heaviest].head?.opens.head ?? null;
+    const heaviest = this.#byWeight[this.#heaviest].head;
+    return heaviest === null ? null : givesWay(heaviest.opens);
   }
 
   /** Enters an open; there is room (see {@link victim}). `ip` describes its SYN. */
@@ -120,6 +123,15 @@ export class PendingOpens {
     if (now > 0) this.#byWeight[now].push(source);
     if (now > this.#heaviest || this.#byWeight[this.#heaviest].head === null) this.#heaviest = now;
   }
+}
+
+/** The oldest but for the half that is older. */
+function givesWay(opens: ConnectionList): Connection | null {
+  let connection = opens.head;
+  for (let spared = opens.size >> 1; spared > 0 && connection !== null; spared--) {
+    connection = connection.listNext;
+  }
+  return connection;
 }
 
 /** The opens of one address, oldest first. */
