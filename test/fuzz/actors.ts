@@ -12,6 +12,7 @@ import type {
   UdpHandler,
 } from "../../src/stack/ports.ts";
 import type { Connection } from "../../src/stack/tcp/connection.ts";
+import { Run } from "../../src/stack/tcp/flight.ts";
 import { NONE } from "../../src/stack/tcp/ranges.ts";
 import { type Endpoint, formatAddress } from "../../src/stack/wire/address.ts";
 import { fillPattern, pattern, type StackDriver } from "../../src/testing/index.ts";
@@ -123,6 +124,27 @@ export class TcpActor implements TcpHandler {
     const beyond = (rcvNxt - rcvAdv) | 0;
     if (this.#state === "open" && this.#seen() !== undefined && beyond > 1) {
       throw new Finding(`${this.key}: RCV.NXT is ${beyond} beyond the window`);
+    }
+    this.#inspectFlight();
+  }
+
+  /** The runs of the flight are SND.UNA to SND.NXT without a hole, and its sums are theirs. */
+  #inspectFlight(): void {
+    const c = this.#connection as Connection;
+    if (c.congestion === null) return;
+    const { ranges } = c.context;
+    let [at, sacked, lost] = [c.sndUna, 0, 0];
+    for (let run = c.runHead; run !== NONE; run = ranges.next[run]!) {
+      if (ranges.seq[run] !== at) throw new Finding(`${this.key}: a hole in the flight`);
+      at = ranges.end[run]!;
+      const octets = (at - ranges.seq[run]!) | 0;
+      if (octets <= 0) throw new Finding(`${this.key}: a run of ${octets} octets`);
+      if (ranges.page[run]! & Run.SACKED) sacked += octets;
+      if (ranges.page[run]! & Run.LOST) lost += octets;
+    }
+    if (at !== c.sndNxt) throw new Finding(`${this.key}: a flight of other octets`);
+    if (sacked !== c.sackedOctets || lost !== c.lostOctets) {
+      throw new Finding(`${this.key}: ${c.sackedOctets} SACKed and ${c.lostOctets} lost`);
     }
   }
 

@@ -11,6 +11,7 @@ import {
   decodePacket,
   offloadedTcp,
   ReferenceClient,
+  TcpFlag,
   type TcpOption,
 } from "../../src/testing/index.ts";
 import type { Dice } from "./dice.ts";
@@ -98,6 +99,7 @@ export class Conversation {
   #client(port: number): ReferenceClient {
     const dice = this.#dice;
     const net = dice.chance(0.6) ? V4 : V6;
+    const ecn = dice.chance(0.4);
     const client = new ReferenceClient(
       {
         address: net.client,
@@ -116,6 +118,7 @@ export class Conversation {
       },
       new Uint8Array(dice.chance(0.5) ? dice.below(4000) : dice.below(100_000)),
       (bytes, meta) => {
+        if (ecn) mark(dice, bytes);
         // The client's own octets are zeros; the fuzzer's streams are made of sequence numbers.
         makeWhole(bytes);
         if (meta.flags !== undefined) offloadedTcp(bytes, meta.gsoSize ?? 0);
@@ -290,6 +293,20 @@ export class Conversation {
     return [packet];
   }
 }
+
+/** What ECN adds to a segment of a client that speaks it (RFC 3168): the path marks octets, the client echoes marks. */
+function mark(dice: Dice, packet: Uint8Array): void {
+  const at = look(packet);
+  if (at === null || !isTcp(at)) return;
+  const flags = at.view.getUint8(at.start + 13);
+  const bits =
+    (flags & SYN) !== 0 ? ECE | CWR : (dice.chance(0.1) ? ECE : 0) | (dice.chance(0.1) ? CWR : 0);
+  at.view.setUint8(at.start + 13, flags | bits);
+  if ((flags & SYN) === 0 && dice.chance(0.1)) packet[1]! |= at.v6 ? CE << 4 : CE;
+}
+
+const { SYN, ECE, CWR } = TcpFlag;
+const CE = 3;
 
 const DRILL_OPTIONS = [
   { kind: "mss", value: 1000 },

@@ -7,6 +7,7 @@ import {
   buildUdp,
   checksum,
   NO_OFFLOAD,
+  pattern,
   StackDriver,
   TcpFlag,
 } from "../../src/testing/index.ts";
@@ -91,6 +92,32 @@ test("the observer finds SACK of octets that are not there, and takes the report
   expect(report([900, 950], [1200, 1300])).not.toThrow();
   expect(report([1200, 1301])).toThrow("SACK of octets that are not there");
   expect(report([1200, 1300], [900, 950])).toThrow("SACK of octets that are not there");
+});
+
+test("the observer finds ECT on what is not new, not octets or not agreed on (RFC 3168 §6.1.4, §6.1.5)", () => {
+  const fields = {
+    source: "198.51.100.1",
+    destination: "10.0.0.2",
+    sourcePort: 443,
+    destinationPort: 1,
+    ack: 1000,
+    window: 500,
+  };
+  const watch = (observer: Observer, octets: number, trafficClass: number) => () => {
+    const payload = pattern(1, 0, octets);
+    observer.watch(buildTcp({ ...fields, seq: 2, flags: TcpFlag.ACK, payload, trafficClass }));
+  };
+  const agreed = new Observer();
+  const flags = TcpFlag.SYN | TcpFlag.ACK;
+  agreed.watch(buildTcp({ ...fields, seq: 1, flags: flags | TcpFlag.ECE }));
+  expect(watch(agreed, 0, 2)).toThrow("ECN field 2 on 0 octets");
+  expect(watch(agreed, 10, 1)).toThrow("ECN field 1 on 10 octets");
+  expect(watch(agreed, 10, 2)).not.toThrow();
+  expect(watch(agreed, 10, 2)).toThrow("ECN field 2 on 10 octets 10 back");
+  expect(watch(agreed, 10, 0)).not.toThrow();
+  const other = new Observer();
+  other.watch(buildTcp({ ...fields, seq: 1, flags }));
+  expect(watch(other, 10, 2)).toThrow("ECN field 2 on 10 octets");
 });
 
 test("the observer joins fragments, and finds one that is missing and a datagram that is wrong", () => {

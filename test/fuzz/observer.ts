@@ -2,8 +2,8 @@
  * Judges every packet the stack writes: it parses, its checksums are right, and no flow breaks a promise of TCP.
  *
  * Per flow, as seen on the wire: SND.NXT never jumps, the octets are the upstream's, nothing is sent behind FIN,
- * acknowledgements and the right edge of the window never move left (RFC 9293 §3.8.6.2.1), and what SACK reports is
- * there.
+ * acknowledgements and the right edge of the window never move left (RFC 9293 §3.8.6.2.1), what SACK reports is
+ * there, and only new octets of those that speak ECN are ECT.
  */
 
 import {
@@ -16,6 +16,8 @@ import {
   type TcpPacket,
 } from "../../src/testing/index.ts";
 
+const ECT_0 = 2;
+
 export class Finding extends Error {}
 
 /** One connection as its packets show it; sequence numbers are unsigned. */
@@ -27,6 +29,8 @@ export interface SeenFlow {
   readonly iss: number;
   readonly irs: number;
   readonly shift: number;
+  /** Both ends speak ECN. */
+  readonly ecn: boolean;
   /** Behind the furthest octet sent. */
   sent: number;
   /** The furthest acknowledgement and right edge. */
@@ -100,6 +104,7 @@ export class Observer {
         return;
       const scale = packet.options.find((option) => option.kind === "wscale");
       if (packet.payload.length > 0) throw new Finding(`${key}: a SYN-ACK with octets`);
+      if ((packet.trafficClass & 3) !== 0) throw new Finding(`${key}: a SYN-ACK that is ECT`);
       this.flows.set(key, {
         client: packet.destination,
         clientPort: packet.destinationPort,
@@ -108,6 +113,7 @@ export class Observer {
         iss: packet.seq,
         irs: (packet.ack - 1) >>> 0,
         shift: scale?.value ?? 0,
+        ecn: (packet.flags & TcpFlag.ECE) !== 0,
         sent: (packet.seq + 1) >>> 0,
         ack: packet.ack,
         edge: (packet.ack + packet.window) >>> 0,
@@ -132,6 +138,11 @@ export class Observer {
     if (fault >= 0) throw new Finding(`${key}: octet ${fault} is not the upstream's`);
     const fin = packet.flags & TcpFlag.FIN;
     const end = ahead + payload.length + fin;
+    // Only new octets are ECT (RFC 3168 §6.1.4 to §6.1.6); the one of a window probe comes again.
+    const mark = packet.trafficClass & 3;
+    if (mark !== 0 && (mark !== ECT_0 || !flow.ecn || payload.length === 0 || ahead < -1)) {
+      throw new Finding(`${key}: ECN field ${mark} on ${payload.length} octets ${-ahead} back`);
+    }
     if (end > 0) {
       if (flow.finSent) throw new Finding(`${key}: ${end} octets behind FIN`);
       flow.sent = (flow.sent + end) >>> 0;

@@ -58,9 +58,13 @@ export class World {
   /** By flow; those that are over too. */
   readonly #latest: Map<string, TcpActor> = new Map();
   #context: TcpContext | null = null;
+  /** Octets of pages that may be held. */
+  readonly #budget: number;
 
   constructor(seed: number) {
     const dice = new Dice(seed ^ 0x5eed);
+    const options = drawOptions(dice);
+    this.#budget = Math.min(options.pages, options.stack.memoryBudget ?? options.pages);
     const driver = new WatchedDriver(
       {
         onTcpOpen: (connection) => {
@@ -77,7 +81,7 @@ export class World {
           return new UdpActor(flow, this.driver, new Dice(dice.below(2 ** 31)));
         },
       },
-      drawOptions(dice),
+      options,
     );
     this.driver = driver;
     driver.watch = () => this.#inspect();
@@ -137,8 +141,8 @@ export class World {
   #inspect(): void {
     for (const actor of this.#actors) actor.inspect();
     const { pages, stats } = this.driver.stack;
-    if (pages.inUse > pages.held || pages.held > pages.limit || pages.inUse < 0) {
-      throw new Finding(`pages: ${pages.inUse} in use, ${pages.held} held of ${pages.limit}`);
+    if (pages.inUse > pages.held || pages.held > this.#budget || pages.inUse < 0) {
+      throw new Finding(`pages: ${pages.inUse} in use, ${pages.held} held of ${this.#budget}`);
     }
     const { timeWait, maxTimeWait = 0, pending } = this.#context ?? {};
     if ((timeWait?.size ?? 0) > maxTimeWait) throw new Finding(`${timeWait?.size} in TIME-WAIT`);
@@ -158,15 +162,18 @@ export const STRAY: TcpFields = {
 };
 
 /** Devices, policies and bounds; small bounds are reached. */
-function drawOptions(dice: Dice): StackDriverOptions {
+function drawOptions(dice: Dice) {
   const small = dice.chance(0.5);
+  const pages = dice.pick([4, 16, 64, 256]) << 16;
   return {
     mtu: dice.pick([1280, 1500, 1500, 9000, 65535]),
-    pages: dice.pick([4, 16, 64, 256]) << 16,
+    pages,
     ...(dice.chance(0.5) ? { offload: NO_OFFLOAD } : {}),
     stack: {
       icmp: dice.pick(["own", "reply", "off"]),
       udpTimeout: dice.pick([1000, 120_000, 300_000]),
+      tcpKeepAlive: dice.pick([0, 0, 5000]),
+      ...(dice.chance(0.5) ? { memoryBudget: pages >> 1 } : {}),
       ...(small
         ? {
             maxTcpFlows: dice.pick([3, 16]),
@@ -174,9 +181,10 @@ function drawOptions(dice: Dice): StackDriverOptions {
             maxPending: 4,
             maxPendingPerSource: 3,
             maxTimeWait: 1,
+            maxHalfOpen: 2,
             maxFragmentOctets: 3 << 16,
           }
         : {}),
     },
-  };
+  } satisfies StackDriverOptions;
 }
