@@ -194,6 +194,11 @@ export class Connection implements TcpConnection, TimerHandler {
   timedAt = 0;
   /** When data was sent last, ms as int32. */
   lastSentAt = 0;
+  /** The largest flight since what `roundEnd` says was sent, and in the round trip before. */
+  roundFlight = 0;
+  lastRoundFlight = 0;
+  /** SND.NXT when the running round trip began. */
+  roundEnd = 0;
   /** The congestion window, not the client's, ended the flight; SND.NXT when it did last. */
   cwndLimited = false;
   limitedUntil = 0;

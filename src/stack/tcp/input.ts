@@ -158,6 +158,7 @@ function establish(c: Connection, s: TcpSegment): boolean {
   c.list?.remove(c);
   c.congestion = createCongestionControl(context.congestion, c.sndMss);
   c.sndUna = s.ack;
+  c.roundEnd = s.ack;
   c.rack.start(s.ack, context.timers.now() << 4);
   measureHandshake(c, s);
   // With these the window of this segment is news.
@@ -265,6 +266,7 @@ function repeatDropped(c: Connection): void {
 /** SND.UNA moves. */
 function progress(c: Connection, s: TcpSegment): void {
   c.sndUna = s.ack;
+  recovery.countRound(c);
   rack.acknowledge(c);
   sendBuffer.acknowledge(c, s.ack);
   measure(c);

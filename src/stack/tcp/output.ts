@@ -196,6 +196,7 @@ function fresh(c: Connection, sink: PacketSink, length: number): number {
   c.sndNxt = seqAdd(seq, count);
   flight.sent(c, seq, c.sndNxt);
   c.prrOut += count;
+  if (c.flight > c.roundFlight) c.roundFlight = c.flight;
   if (isLast) c.enter(Event.CLOSE);
   c.isProbing = false;
   rearmRetransmission(c);

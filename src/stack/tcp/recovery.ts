@@ -138,13 +138,22 @@ function reduce(c: Connection, isSafe: boolean): void {
 }
 
 /**
- * FlightSize as it was when the lost segment was in the network. Acknowledgements of the same batch have taken from
- * c.flight what they would have let go had they come alone; where the window was full, it is what was in flight
- * (RFC 9438 §4.6), and limited transmit is not counted (RFC 5681 §3.2 step 2).
+ * FlightSize as it was when the lost segment was in the network. Acknowledgements have taken from c.flight since, and
+ * those of the same batch, or of a client whose window is full, have let nothing go instead. Where cwnd was full, it is
+ * what was in flight (RFC 9438 §4.6); limited transmit is not counted (RFC 5681 §3.2 step 2).
  */
 function sentFlight(c: Connection, acked: number): number {
-  if (c.cwndLimited && c.congestion !== null) return c.congestion.cwnd;
-  return c.flight + Math.max(0, acked);
+  const cwnd = c.congestion?.cwnd ?? 0;
+  if (c.cwndLimited) return cwnd;
+  return Math.min(cwnd, Math.max(c.flight + Math.max(0, acked), c.roundFlight, c.lastRoundFlight));
+}
+
+/** SND.UNA has moved: the largest flights of two round trips are remembered (RFC 7661 §4.2, in octets sent). */
+export function countRound(c: Connection): void {
+  if (seqBefore(c.sndUna, c.roundEnd)) return;
+  c.lastRoundFlight = c.roundFlight;
+  c.roundFlight = c.flight;
+  c.roundEnd = c.sndNxt;
 }
 
 /** Without SACK (RFC 5681 §3.2, RFC 6582 §3.2). */
@@ -172,7 +181,9 @@ function watch(c: Connection): void {
 
 /** Whether what was taken for lost has arrived as it was sent first. */
 function isSpurious(c: Connection, acked: number): boolean {
-  if (!c.isUndoable || !c.hasRepeated) return false;
+  if (!c.isUndoable) return false;
+  // What was taken for lost has arrived before it could be sent again (tcp_packet_delayed in net/ipv4/tcp_input.c).
+  if (!c.hasRepeated) return c.recovery === Recovery.FAST && c.lostOctets === 0;
   // RFC 3708 §3: all that was sent again arrived twice.
   if (c.repeatedOctets === 0) return true;
   // RFC 3522 §3.2: the ACK answers something older than the first retransmission.

@@ -367,3 +367,53 @@ test("a SYN-ACK that answered the SYN twice measures nothing (RFC 6298 §3)", ()
     +1     > P. 1:1001(1000) ack 1
   `);
 });
+
+test("half of FlightSize is half of what a client with a full window let be sent (RFC 5681 §3.1, RFC 7661 §4.2)", () => {
+  drill(
+    { stack: { congestion: "newreno" } },
+    `
+    0    < S 0:0(0) win 65535 <mss 1000,sackOK,nop,wscale 0>
+    +0   * open
+    +0   accept()
+    +0   > S. 0:0(0) ack 1
+    +.05 < . 1 ack 1 win 10000
+    +0   send(60000)
+    +0   > . 1:10001(10000) ack 1
+    // It takes its time to read: the edge stays where it is.
+    +.05 < . 1 ack 6001 win 4000
+    +.01 < . 1 ack 6001 win 4000 <nop,nop,sack 7001:10001>
+    +0   > . 6001:7001(1000) ack 1
+    +.05 < . 1 ack 10001 win 20000
+    +0   > . 10001:15001(5000) ack 1
+    `,
+  );
+});
+
+test("what was in flight two round trips ago does not count any more (RFC 5681 §3.1, RFC 7661 §4.2)", () => {
+  drill(
+    { stack: { congestion: "newreno" } },
+    `
+    0    < S 0:0(0) win 65535 <mss 1000,sackOK,nop,wscale 0>
+    +0   * open
+    +0   accept()
+    +0   > S. 0:0(0) ack 1
+    +.05 < . 1 ack 1 win 40000
+    +0   send(10000)
+    +0   > P. 1:10001(10000) ack 1
+    +.05 < . 1 ack 10001 win 40000
+    +0   send(6000)
+    +0   > P. 10001:16001(6000) ack 1
+    +.05 < . 1 ack 16001 win 40000
+    +0   send(6000)
+    +0   > P. 16001:22001(6000) ack 1
+    +.05 < . 1 ack 22001 win 40000
+    +0   send(6000)
+    +0   > P. 22001:28001(6000) ack 1
+    +.05 < . 1 ack 22001 win 40000 <nop,nop,sack 23001:28001>
+    +0   > . 22001:23001(1000) ack 1
+    +.05 < . 1 ack 28001 win 40000
+    +0   send(20000)
+    +0   > . 28001:31001(3000) ack 1
+    `,
+  );
+});

@@ -164,3 +164,16 @@ test("a late first transmission is known by its echo: nothing is lost anew (RFC 
     `,
   );
 });
+
+test("what arrives before it could be sent again was not lost: the window is what it was (RFC 4015 §3.2)", () => {
+  const { driver } = drill(
+    open(false),
+    `
+    +.05  < . 1 ack 1 win 512 <nop,nop,sack 3001:10001>
+    &     < . 1 ack 10001 win 512
+    +0    > . 10001:20001(10000) ack 1
+    `,
+  );
+  expect(driver.stack.stats.tcpFastRecoveries).toBe(1);
+  expect(driver.stack.stats.tcpReductionsUndone).toBe(1);
+});
