@@ -205,6 +205,9 @@ export class Connection implements TcpConnection, TimerHandler {
   /** The window is closed, or too small to be worth a segment: the timer probes (RFC 9293 §3.8.6.1). */
   isProbing = false;
   probeDue = false;
+  /** Octets before `probedUntil` were in a probe and are new no more, though they leave from SND.NXT once again. */
+  hasProbed = false;
+  probedUntil = 0;
 
   // Ends
   /** SYN-ACK or RST are to leave. */

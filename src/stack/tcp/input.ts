@@ -245,6 +245,8 @@ function answerProbe(c: Connection): void {
   c.backoff = 0;
   // The octet of the probe was not taken: it goes out again as the first of what may be sent now.
   if (!hasSentFin(c.state)) {
+    c.hasProbed = c.flight > 0;
+    c.probedUntil = c.sndNxt;
     c.sndNxt = c.sndUna;
     flight.clear(c);
   }

@@ -188,12 +188,14 @@ function fresh(c: Connection, sink: PacketSink, length: number): number {
   }
   const isLast = c.finQueued && seqAdd(seq, length) === c.sndEnd;
   const count = isLast ? length + 1 : length;
-  const field = c.ecnOk && length > 0 ? ecn.Ecn.ECT_0 : ecn.Ecn.NOT_ECT;
+  const isNew = !c.hasProbed || !seqBefore(seq, c.probedUntil);
+  const field = c.ecnOk && length > 0 && isNew ? ecn.Ecn.ECT_0 : ecn.Ecn.NOT_ECT;
   // FIN is part of the segment because sndNxt will be behind it: see emit.
   if (!emit(c, sink, seq, count, field)) return FULL;
   if (field !== ecn.Ecn.NOT_ECT) ecn.cwrSent(c);
   if (c.flight === 0 || c.isProbing) c.rtoBase = c.context.timers.now();
   c.sndNxt = seqAdd(seq, count);
+  if (c.hasProbed && !seqBefore(c.sndNxt, c.probedUntil)) c.hasProbed = false;
   flight.sent(c, seq, c.sndNxt);
   c.prrOut += count;
   if (c.flight > c.roundFlight) c.roundFlight = c.flight;

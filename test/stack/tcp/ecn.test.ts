@@ -325,6 +325,21 @@ test("a window probe is not ECT (RFC 3168 §6.1.6)", () => {
   );
 });
 
+test("octets that a probe carried are not ECT when they leave again, those behind them are (RFC 3168 §6.1.5)", () => {
+  drill(
+    ECN,
+    `
+    +0     < . 1 ack 1 win 0
+    +0     send(100)
+    +.2~1  > [noecn] . 1:2(1) ack 1
+    +.01   < . 1 ack 1 win 512
+    +0     > [noecn] P. 1:101(100) ack 1
+    +0     send(100)
+    +0     > [ect0] P. 101:201(100) ack 1
+    `,
+  );
+});
+
 test("a FIN alone is not ECT, one that ends octets is (RFC 3168 §6.1.4)", () => {
   drill(ECN, "+0 shutdown()\n+0 > [noecn] F. 1:1(0) ack 1");
   drill(ECN, "+0 send(10)\n& shutdown()\n+0 > [ect0] F. 1:11(10) ack 1");
