@@ -20,7 +20,7 @@ import * as receiveBuffer from "./receive-buffer.ts";
 import * as recovery from "./recovery.ts";
 import * as sack from "./sack.ts";
 import * as sendBuffer from "./send-buffer.ts";
-import { seqAdd, seqAfter, seqBefore, seqMin } from "./seq.ts";
+import { seqAdd, seqAfter, seqBefore, seqMax, seqMin } from "./seq.ts";
 import { Event, hasReceivedFin, hasSentFin, State, transition } from "./state.ts";
 import { armRetransmission, rearmRetransmission } from "./timers.ts";
 
@@ -245,8 +245,11 @@ function answerProbe(c: Connection): void {
   c.backoff = 0;
   // The octet of the probe was not taken: it goes out again as the first of what may be sent now.
   if (!hasSentFin(c.state)) {
-    c.hasProbed = c.flight > 0;
-    c.probedUntil = c.sndNxt;
+    if (c.flight > 0) {
+      // A longer probe may have come before.
+      c.probedUntil = c.hasProbed ? seqMax(c.probedUntil, c.sndNxt) : c.sndNxt;
+      c.hasProbed = true;
+    }
     c.sndNxt = c.sndUna;
     flight.clear(c);
   }

@@ -340,6 +340,20 @@ test("octets that a probe carried are not ECT when they leave again, those behin
   );
 });
 
+test("so it is when the window stays small for a while after the probe (RFC 3168 §6.1.5)", () => {
+  drill(
+    ECN,
+    `
+    +0     < . 1 ack 1 win 1
+    +0     send(1000)
+    +.2~1  > [noecn] . 1:129(128) ack 1
+    +.01   < . 1 ack 1 win 1
+    +.01   < . 1 ack 1 win 512
+    +0     > [noecn] P. 1:1001(1000) ack 1
+    `,
+  );
+});
+
 test("a FIN alone is not ECT, one that ends octets is (RFC 3168 §6.1.4)", () => {
   drill(ECN, "+0 shutdown()\n+0 > [noecn] F. 1:1(0) ack 1");
   drill(ECN, "+0 send(10)\n& shutdown()\n+0 > [ect0] F. 1:11(10) ack 1");
