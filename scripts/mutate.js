@@ -72,6 +72,8 @@ function vitest(copy, files, name) {
     cwd: copy.path,
     stdio: "ignore",
     detached: true,
+    // A run that has to be ended leaves its scratch behind.
+    env: { ...process.env, TMPDIR: copy.path },
   });
   let isLate = false;
   const timer = setTimeout(() => {
