@@ -69,7 +69,8 @@ export class TimerWheel implements Timers {
   set(timer: Timer, deadline: number): void {
     const isDue = deadline <= this.#now;
     const tick = isDue ? this.#tick : Math.ceil(deadline / TICK);
-    timer.deadline = deadline;
+    // -1 says that it is not set; no time is before the worker's start.
+    timer.deadline = deadline < 0 ? 0 : deadline;
     if (timer.next === null) this.#count++;
     // Too early is put right when the slot comes.
     else if (timer.tick <= tick) return;
