@@ -17,6 +17,7 @@ export default defineConfig({
           name: "unit",
           include: ["test/**/*.test.ts"],
           exclude: ["test/e2e/**"],
+          setupFiles: ["test/support/property-seed.ts"],
           testTimeout: 20_000,
         },
       },
