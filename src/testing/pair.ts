@@ -134,10 +134,15 @@ export class Upstream implements TcpHandler {
     this.#dialTime = options.dialTime ?? 5;
   }
 
-  /** A SYN that was long on the way may come when all is over: it is dropped. @throws Error before. */
+  /**
+   * A SYN that was long on the way may come when all is over on the wire, whether or not the octets are taken yet: it
+   * is dropped. @throws Error before both streams have ended.
+   */
   open(connection: TcpConnection, driver: StackDriver): this | null {
     if (this.#flow !== null) {
-      if (this.closed === null) throw new Error("a second open of a connection that lives");
+      if (this.closed === null && !(this.#shut && this.finReceived)) {
+        throw new Error("a second open of a connection that lives");
+      }
       return null;
     }
     this.#driver = driver;

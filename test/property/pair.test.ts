@@ -70,6 +70,20 @@ test("over a clean link a megabyte each way arrives exactly", () => {
   run({ seed: 1, clientOctets: 1 << 20, upstreamOctets: 1 << 20, offload: undefined });
 });
 
+test("a copy of the SYN that comes when all is over on the wire opens nothing for long", () => {
+  run({
+    seed: 21,
+    link: { duplicate: 0.2, reorder: 0.25, delay: 0 },
+    mtu: 1280,
+    clientOctets: 1,
+    upstreamOctets: 0,
+    upstreamRate: 50,
+    dialTime: 0,
+    offload: undefined,
+    client: { wscale: null, sack: false, timestamps: false, buffer: 4000 },
+  });
+});
+
 test("the same seed gives the same run", () => {
   const options = {
     seed: 7,
