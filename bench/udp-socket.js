@@ -44,7 +44,7 @@ export class UdpSocket {
     const count = native.recvBatch(this.fd, rx, 0, RX_OCTETS);
     for (let i = 0, row = 0; i < count && this.fd >= 0; i++, row += DGRAM_RX_ROW) {
       const end = rx[row] + rx[row + 1];
-      const step = DGRAM_RX_ROW > 8 && rx[row + 8] > 0 ? rx[row + 8] : rx[row + 1];
+      const step = rx[row + 8] > 0 ? rx[row + 8] : rx[row + 1];
       for (let at = rx[row]; at + HEADER <= end; at += step) {
         this.#onMessage(read(at, Math.min(step, end - at)), rx.subarray(row + 2, row + 7));
       }

@@ -18,7 +18,6 @@ import { ip, listening, median, SERVER_IPV4, Topology } from "./topology.js";
 const TARGET = "10.201.0.2";
 const PORT = 7000;
 const SOCKS_PORT = 1080;
-const SIZES = [200, 1400];
 /** Of one flood, ms. */
 const RUN = 700;
 /** Offered, datagrams a second, when the question is what arrives. */
@@ -42,6 +41,7 @@ async function main() {
       mtu: { type: "string", default: "1500" },
       queries: { type: "string", default: "20000" },
       parts: { type: "string", default: "flood,echo,ports" },
+      sizes: { type: "string", default: "200,1400" },
       peer: { type: "string", multiple: true, default: [] },
       "socks-server": { type: "string" },
       direct: { type: "boolean", default: false },
@@ -76,12 +76,12 @@ async function main() {
 }
 
 /** The rows of one tunnel and one round. */
-async function measure(bench, name, command, { parts, queries }) {
+async function measure(bench, name, command, { parts, sizes, queries }) {
   const rows = [];
   const add = (metric, value) => rows.push({ tunnel: name, metric, value });
   if (command !== null) await bench.startTunnel(command);
   for (const direction of parts.includes("flood") ? ["up", "down"] : []) {
-    for (const size of SIZES) {
+    for (const size of sizes.split(",").map(Number)) {
       const what = `${direction} ${size} B`;
       const { rate, arrived, cpu } = await bench.rate(direction, size);
       add(`${what}, kpps at < 1 % loss`, rate / 1000);
@@ -202,6 +202,10 @@ export class UdpBench {
     clearTimeout(timer);
     this.#tunnel = null;
     ip("-n", this.#topology.client, "link", "del", "tun0");
+  }
+
+  get tunnelPid() {
+    return this.#tunnel.pid;
   }
 
   /** Runs udp-client.js against the target; its report, and the tunnel's processor time in µs as `cpu`. */

@@ -15,6 +15,7 @@ enum {
 	FD_OWNED = 1,   /* closed when the environment ends */
 	FD_WATCHED = 2, /* member of the epoll */
 	FD_INET6 = 4,   /* datagram socket of family AF_INET6 */
+	FD_WHOLE = 8,   /* datagram socket whose messages are not cut by the kernel */
 };
 
 struct tun;

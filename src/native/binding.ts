@@ -48,15 +48,18 @@ export const RX_ROW = 6;
  */
 export const TX_HEAD = 7;
 
-/** Row of a received datagram: `[offset, length, w0, w1, w2, w3, port, truncated]`. Address as v4-mapped words. */
-export const DGRAM_RX_ROW = 8;
+/**
+ * Row of a received message: `[offset, length, w0, w1, w2, w3, port, truncated, segment]`. Address as v4-mapped words.
+ * segment > 0: it is several datagrams of that size, the last may be shorter (UDP_GRO).
+ */
+export const DGRAM_RX_ROW = 9;
 
-/** Octets of the range that {@link Addon.recvBatch} needs per datagram; only the touched pages cost memory. */
-export const DGRAM_SLOT: number = 65_536 + 1088;
+/** Octets of the range that {@link Addon.recvBatch} needs per message; only the touched pages cost memory. */
+export const DGRAM_SLOT: number = 2048 + 65_536 + 1088;
 
 /**
- * Row of a datagram to send: `[headOffset, headLength, offset, length, w0, w1, w2, w3, port, 0]`.
- * headLength may be 0. port 0: the socket's connected peer.
+ * Row of a datagram to send: `[headOffset, headLength, offset, length, w0, w1, w2, w3, port, alone]`.
+ * headLength may be 0. port 0: the socket's connected peer. alone 1: never part of a message that the kernel cuts.
  */
 export const DGRAM_TX_ROW = 10;
 
@@ -250,11 +253,15 @@ export interface Addon {
   /** connect(2) of a datagram socket: replies from others are dropped, ICMP errors reported. */
   udpConnect(fd: number, address: Int32Array): number;
   /**
-   * recvmmsg of up to 64 datagrams into [start, end), one per {@link DGRAM_SLOT} octets, so that none is
-   * cut short (a smaller range is one slot); rows as {@link DGRAM_RX_ROW}. Count or -errno.
+   * recvmmsg of up to 64 messages into [start, end), one per {@link DGRAM_SLOT} octets, so that none is
+   * cut short (a smaller range is one slot); rows as {@link DGRAM_RX_ROW}. Those of up to 2 KiB lie side by side from
+   * `start` on, larger ones behind all of them. Count or -errno.
    */
   recvBatch(fd: number, rows: Int32Array, start: number, end: number): number;
-  /** sendmmsg of `count` rows as {@link DGRAM_TX_ROW}. Datagrams taken, or -errno if not even the first was. */
+  /**
+   * sendmmsg of `count` rows as {@link DGRAM_TX_ROW}; neighbours of one size to one address are one message (UDP_SEGMENT)
+   * where the path takes them. Datagrams taken, or -errno if not even the first was.
+   */
   sendBatch(fd: number, rows: Int32Array, count: number): number;
 
   // ---- processes -------------------------------------------------------------------------------

@@ -62,6 +62,11 @@ export function lacksUdp(refusal: Refusal): boolean {
   );
 }
 
+/** True when the refusal of an association may mean that the proxy has as many as it takes. */
+export function isFullProxy(refusal: Refusal): boolean {
+  return refusal.kind === "reply" && refusal.reply === Reply.GENERAL_FAILURE;
+}
+
 /** True when the trouble is the proxy's or ours, not the destination's: worth a line to the operator. */
 export function isOperatorsConcern(refusal: Refusal): boolean {
   return refusal.kind === "timeout" ? refusal.isProxySilent === true : refusal.kind !== "reply";
@@ -69,6 +74,7 @@ export function isOperatorsConcern(refusal: Refusal): boolean {
 
 /** REP field of RFC 1928 §6. */
 const Reply = {
+  GENERAL_FAILURE: 0x01,
   NOT_ALLOWED: 0x02,
   NET_UNREACHABLE: 0x03,
   HOST_UNREACHABLE: 0x04,

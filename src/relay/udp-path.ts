@@ -16,7 +16,7 @@ import type { AssociationEntry } from "./association-table.ts";
 import { Backoff } from "./backoff.ts";
 import { AddressDestination, type RelayContext } from "./context.ts";
 import type { Dial } from "./dial-queue.ts";
-import { type UdpAnswer, udpAnswer } from "./refusal.ts";
+import { isFullProxy, type UdpAnswer, udpAnswer } from "./refusal.ts";
 import type { UdpUpstream } from "./udp-upstream.ts";
 
 /** Datagrams that wait for an association, per path. */
@@ -54,6 +54,9 @@ interface Waiting {
 /** An association that lived this long worked, answers or not. */
 const LONG_LIFE = 60_000;
 
+/** How often others give way for one at a proxy that says it is full. */
+const MAX_TRIES = 3;
+
 const IDLE = 0;
 const DIALING = 1;
 const OPEN = 2;
@@ -73,6 +76,8 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
   #state: number = IDLE;
   #association: Association | null = null;
   #openedAt = 0;
+  /** In a row, at a proxy that was full. */
+  #tries = 0;
   /** Datagrams are queued in the association. */
   #dirty = false;
   /** How datagrams are refused until the next try; null: they wait for it. */
@@ -154,6 +159,7 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
     this.#context.dials.release(this);
     this.#state = OPEN;
     this.#openedAt = this.#context.timers.now();
+    this.#tries = 0;
     this.#answer = null;
     for (const { target, bytes } of this.#waiting) {
       const at = this.#context.memory.datagrams.take(bytes.length);
@@ -174,6 +180,12 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
     context.dials.release(this);
     context.associations.remove(this);
     this.#rest();
+    if (this.#tries < MAX_TRIES && isFullProxy(refusal) && context.associations.isFull(now)) {
+      this.#tries++;
+      this.#associate();
+      return;
+    }
+    this.#tries = 0;
     this.#backoff.fail(now);
     this.#answer = udpAnswer(refusal);
     this.#upstream.refused(refusal, context);
@@ -219,7 +231,8 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
     this.#state = DIALING;
     this.answered = false;
     context.stats.associations++;
-    if (context.associations.add(this)) context.stats.associationsEvicted++;
+    const now = context.timers.now();
+    context.stats.associationsEvicted += context.associations.add(this, now);
     context.dials.request(this);
   }
 

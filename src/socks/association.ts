@@ -281,7 +281,10 @@ export class SocksAssociation
     if (this.#closed) return;
     this.#closed = true;
     this.#proxy.environment.timers.clear(this.#timer);
-    this.#control?.close();
+    // Nothing is under way on it. An orderly end would keep its port for a minute (RFC 9293 §3.6.1), and a resolver that
+    // uses a new port per query would soon have used up all of them.
+    if (this.#open) this.#control?.reset();
+    else this.#control?.close();
     this.#control = null;
     this.#socket.close();
   }

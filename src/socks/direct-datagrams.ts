@@ -3,7 +3,7 @@
  */
 
 import { constants } from "node:os";
-import { type Addon, DGRAM_RX_ROW, DGRAM_TX_ROW, Epoll } from "../native/binding.ts";
+import { type Addon, DGRAM_RX_ROW, DGRAM_SLOT, DGRAM_TX_ROW, Epoll } from "../native/binding.ts";
 import type { PollHandler } from "../native/poller.ts";
 import { Endpoint } from "../stack/wire/address.ts";
 import {
@@ -16,10 +16,8 @@ import type { SocketEnvironment } from "./environment.ts";
 
 const { EAGAIN, ECONNREFUSED, EBADF } = constants.errno;
 
-/** Datagrams received with one system call. */
-const BATCH = 32;
-/** Room that one datagram may need: less is not worth a system call. */
-const SLOT = 66 * 1024;
+/** Messages received with one system call. */
+const BATCH = 64;
 
 /** What the associations of one proxy share, because each needs it only within a turn. */
 export class DatagramRows {
@@ -149,7 +147,7 @@ export class DirectDatagrams implements DatagramSocket, PollHandler {
     const arena = memory.datagrams;
     const rows = this.#rows.rx;
     // Without room it waits for the next turn: the poll is level-triggered.
-    if (arena.end - arena.next < SLOT) return;
+    if (arena.end - arena.next < DGRAM_SLOT) return;
     const count = this.#addon.recvBatch(this.#fd, rows, arena.next, arena.end);
     if (count < 0) {
       if (count === -EAGAIN || count === -ECONNREFUSED) return;
@@ -157,24 +155,13 @@ export class DirectDatagrams implements DatagramSocket, PollHandler {
       this.#handler.onBroken(-count);
       return;
     }
-    this.#pack(rows, count);
+    // All are taken before the first is delivered, because handlers take memory from the arena as well.
+    for (let i = 0, row = 0; i < count; i++, row += DGRAM_RX_ROW) {
+      const end = (rows[row] as number) + (rows[row + 1] as number);
+      arena.next = Math.max(arena.next, (end + 7) & ~7);
+    }
     for (let i = 0, row = 0; i < count && this.#fd >= 0; i++, row += DGRAM_RX_ROW) {
       this.#deliver(rows, row);
-    }
-  }
-
-  /**
-   * Closes up the slots, which are far apart: a turn's arena then holds a thousand datagrams instead of thirty. All
-   * are moved before the first is delivered, because handlers take memory from the arena as well.
-   */
-  #pack(rows: Int32Array, count: number): void {
-    const { bytes, datagrams } = this.#environment.memory;
-    for (let i = 0, row = 0; i < count; i++, row += DGRAM_RX_ROW) {
-      const received = rows[row] as number;
-      const length = rows[row + 1] as number;
-      const at = datagrams.take(length);
-      if (at !== received) bytes.copyWithin(at, received, received + length);
-      rows[row] = at;
     }
   }
 
@@ -183,7 +170,6 @@ export class DirectDatagrams implements DatagramSocket, PollHandler {
       this.#counters.truncated++;
       return;
     }
-    const at = rows[row] as number;
     this.#from.set(
       rows[row + 2] as number,
       rows[row + 3] as number,
@@ -191,7 +177,15 @@ export class DirectDatagrams implements DatagramSocket, PollHandler {
       rows[row + 5] as number,
       rows[row + 6] as number,
     );
-    this.#handler.onReceived(this.#from, at, at + (rows[row + 1] as number));
+    const start = rows[row] as number;
+    const end = start + (rows[row + 1] as number);
+    const step = (rows[row + 8] as number) || end - start;
+    // An empty datagram is one, too.
+    let at = start;
+    do {
+      this.#handler.onReceived(this.#from, at, Math.min(at + step, end));
+      at += step;
+    } while (at < end && this.#fd >= 0);
   }
 
   close(): void {

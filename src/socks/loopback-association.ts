@@ -5,7 +5,7 @@
 
 import { constants } from "node:os";
 import type { Arena, MemoryLayout } from "../memory.ts";
-import { DGRAM_RX_ROW, DGRAM_TX_ROW, Epoll } from "../native/binding.ts";
+import { DGRAM_RX_ROW, DGRAM_SLOT, DGRAM_TX_ROW, Epoll } from "../native/binding.ts";
 import type { PollHandler } from "../native/poller.ts";
 import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
 import { Endpoint } from "../stack/wire/address.ts";
@@ -17,8 +17,8 @@ const { EAGAIN } = constants.errno;
 
 /** Datagrams of one system call. */
 const MAX_DATAGRAMS = 64;
-/** The least room worth a recvmmsg: one datagram of any size. */
-const MIN_ROOM = 65_536;
+/** The least room worth a recvmmsg: one message of any size. */
+const MIN_ROOM: number = DGRAM_SLOT;
 
 export class LoopbackAssociation implements Association, TimerHandler {
   readonly #environment: LoopbackEnvironment;
@@ -160,6 +160,7 @@ class LoopbackSocket implements PollHandler {
     for (let i = 0, row = 0; i < count && this.#fd >= 0; i++, row += DGRAM_RX_ROW) {
       const start = rx[row] as number;
       const end = start + (rx[row + 1] as number);
+      const step = (rx[row + 8] as number) || end - start;
       const from = this.#from.set(
         rx[row + 2] as number,
         rx[row + 3] as number,
@@ -167,7 +168,11 @@ class LoopbackSocket implements PollHandler {
         rx[row + 5] as number,
         rx[row + 6] as number,
       );
-      this.#handler.onDatagram(from, start, end);
+      let at = start;
+      do {
+        this.#handler.onDatagram(from, at, Math.min(at + step, end));
+        at += step;
+      } while (at < end && this.#fd >= 0);
     }
   }
 }

@@ -75,6 +75,8 @@ export class ServerAssociation implements TimerHandler {
   #isNoted = false;
   #lastActive = 0;
   #waiting = 0;
+  /** Rows to send, filled. */
+  #rows = 0;
   #open = false;
 
   constructor(environment: ConnectionEnvironment, client: Endpoint, owner: AssociationOwner) {
@@ -155,7 +157,8 @@ export class ServerAssociation implements TimerHandler {
       memory.bytes.set(bytes, start);
       if (entry.address === null) stats.datagramUnresolved++;
       else if (this.#row(0, this.#destination.copy(entry.address), port, start, bytes.length)) {
-        this.#flush(this.#outer, 1);
+        this.#rows = 1;
+        this.#flush(this.#outer);
       }
     }
     this.#waiting -= entry.waiting.length;
@@ -165,42 +168,52 @@ export class ServerAssociation implements TimerHandler {
   // ---- client to the world -------------------------------------------------------------------------------------
 
   #fromClient(): void {
-    const { received, stats, memory } = this.#environment;
+    const { received, stats } = this.#environment;
     const count = this.#receive(this.#inner);
     const client = this.#client;
-    const destination = this.#destination;
-    let rows = 0;
+    const from = this.#destination;
+    this.#rows = 0;
     for (let i = 0, at = 0; i < count; i++, at += DGRAM_RX_ROW) {
-      const start = received[at] as number;
-      const length = received[at + 1] as number;
-      readWords(received, at + 2, destination);
-      if (
-        !destination.sameAddress(client) ||
-        (client.port !== 0 && client.port !== destination.port)
-      ) {
+      readWords(received, at + 2, from);
+      const { port } = from;
+      if (!from.sameAddress(client) || (client.port !== 0 && client.port !== port)) {
         stats.datagramForeign++;
-        continue;
-      }
-      const port = destination.port;
-      const data =
-        length < 4 ? -1 : readUdpHeader(memory.bytes, start, start + length, destination);
-      if (received[at + 7] !== 0) {
+      } else if (received[at + 7] !== 0) {
         stats.datagramTruncated++;
-      } else if (data < 0 || destination.port === 0) {
-        stats.datagramMalformed++;
-      } else if (udpFragment(memory.bytes, start) !== 0) {
-        stats.datagramFragment++;
       } else {
-        client.port = port;
-        const size = start + length - data;
-        if (memory.bytes[start + 3] === AddressType.NAME) {
-          if (this.#named(start + 3, rows, data, size)) rows++;
-        } else if (this.#row(rows, destination, destination.port, data, size)) {
-          rows++;
-        }
+        const start = received[at] as number;
+        const end = start + (received[at + 1] as number);
+        const step = (received[at + 8] as number) || end - start;
+        let next = start;
+        do {
+          this.#outward(next, Math.min(next + step, end), port);
+          next += step;
+        } while (next < end);
       }
     }
-    if (rows > 0) stats.datagramsOut += this.#flush(this.#outer, rows);
+    stats.datagramsOut += this.#flush(this.#outer);
+  }
+
+  /** One datagram [start, end) of the client, from `port`. */
+  #outward(start: number, end: number, port: number): void {
+    const { stats, memory } = this.#environment;
+    const destination = this.#destination;
+    const data = end - start < 4 ? -1 : readUdpHeader(memory.bytes, start, end, destination);
+    if (data < 0 || destination.port === 0) {
+      stats.datagramMalformed++;
+      return;
+    }
+    if (udpFragment(memory.bytes, start) !== 0) {
+      stats.datagramFragment++;
+      return;
+    }
+    this.#client.port = port;
+    if (this.#rows === MAX_DATAGRAMS) stats.datagramsOut += this.#flush(this.#outer);
+    const isRow =
+      memory.bytes[start + 3] === AddressType.NAME
+        ? this.#named(start + 3, this.#rows, data, end - data)
+        : this.#row(this.#rows, destination, destination.port, data, end - data);
+    if (isRow) this.#rows++;
   }
 
   /** Fills row `index` unless the access rules refuse the destination. */
@@ -271,28 +284,41 @@ export class ServerAssociation implements TimerHandler {
   // ---- the world to the client -----------------------------------------------------------------------------------
 
   #fromOutside(): void {
-    const { received, sending, memory, stats } = this.#environment;
+    const { received, memory, stats } = this.#environment;
     const count = this.#receive(this.#outer);
     const source = this.#destination;
-    const client = this.#client;
-    let rows = 0;
+    this.#rows = 0;
     for (let i = 0, at = 0; i < count; i++, at += DGRAM_RX_ROW) {
-      if (client.port === 0) {
+      if (this.#client.port === 0) {
         stats.datagramEarly++;
       } else if (received[at + 7] !== 0) {
         stats.datagramTruncated++;
       } else {
-        const head = memory.scratchStart + rows * HEADER;
+        // Headers of one batch stay until its last row has left.
+        const head = memory.scratchStart + i * HEADER;
         readWords(received, at + 2, source);
         if (this.#translated.length > 0) this.#restore(source);
-        const headLength = writeUdpHeader(memory.bytes, head, null, source) - head;
-        const start = received[at] as number;
-        const length = received[at + 1] as number;
-        fill(sending, rows * DGRAM_TX_ROW, head, headLength, start, length, client);
-        rows++;
+        const headEnd = writeUdpHeader(memory.bytes, head, null, source);
+        this.#inward(head, headEnd - head, at);
       }
     }
-    if (rows > 0) stats.datagramsIn += this.#flush(this.#inner, rows);
+    stats.datagramsIn += this.#flush(this.#inner);
+  }
+
+  /** What arrived as row `at`, with the header at `head`, to the client. */
+  #inward(head: number, headLength: number, at: number): void {
+    const { received, sending, stats } = this.#environment;
+    const start = received[at] as number;
+    const end = start + (received[at + 1] as number);
+    const step = (received[at + 8] as number) || end - start;
+    let next = start;
+    do {
+      if (this.#rows === MAX_DATAGRAMS) stats.datagramsIn += this.#flush(this.#inner);
+      const length = Math.min(step, end - next);
+      fill(sending, this.#rows * DGRAM_TX_ROW, head, headLength, next, length, this.#client);
+      this.#rows++;
+      next += step;
+    } while (next < end);
   }
 
   /** The destination that the client knows `source` by. */
@@ -315,11 +341,13 @@ export class ServerAssociation implements TimerHandler {
     return Math.max(count, 0);
   }
 
-  /** Sends `count` rows; what the kernel refuses is dropped, as UDP may. Returns how many left. */
-  #flush(port: DatagramPort, count: number): number {
+  /** Sends the rows; what the kernel refuses is dropped, as UDP may. Returns how many left. */
+  #flush(port: DatagramPort): number {
     const { sending, stats } = this.#environment;
-    let left = count;
+    let left = this.#rows;
     let sent = 0;
+    this.#rows = 0;
+    if (left === 0) return 0;
     while (left > 0) {
       const result = this.#addon.sendBatch(port.fd, sending, left);
       if (result > 0) sent += result;

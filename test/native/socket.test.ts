@@ -272,31 +272,140 @@ describe("datagrams", () => {
   test.each([
     ["IPv4", loopback4],
     ["IPv6", loopback6],
-  ])("100 leave by one call and arrive in batches of at most 64 over %s", async (_, loopback) => {
-    const sender = native.udpOpen(loopback(0), false, 0, "");
-    const receiver = native.udpOpen(loopback(0), false, 0, "");
-    const rows = new Int32Array(100 * DGRAM_TX_ROW);
-    const head = put(0, "head");
-    for (let i = 0; i < 100; i++) {
-      const length = put(1000 + i * 16, `-payload ${i}`);
-      row(rows, i, [0, head, 1000 + i * 16, length, ...loopback(portOf(receiver)), 0]);
-    }
-    expect(native.sendBatch(sender, rows, 100)).toBe(100);
-
-    const got = new Int32Array(64 * DGRAM_RX_ROW);
-    const seen: string[] = [];
-    for (const expected of [64, 36]) {
-      await ready.readable(receiver);
-      expect(native.recvBatch(receiver, got, RX, RX + (8 << 20))).toBe(expected);
-      for (let i = 0; i < expected; i++) {
-        const at = i * DGRAM_RX_ROW;
-        seen.push(text(got[at] as number, got[at + 1] as number));
-        expect([...got.subarray(at + 2, at + 7)]).toEqual([...loopback(portOf(sender))]);
-        expect(got[at + 7]).toBe(0);
+  ])(
+    "100 left alone leave by one call and arrive in batches of at most 64 over %s",
+    async (_, loopback) => {
+      const sender = native.udpOpen(loopback(0), false, 0, "");
+      const receiver = native.udpOpen(loopback(0), false, 0, "");
+      const rows = new Int32Array(100 * DGRAM_TX_ROW);
+      const head = put(0, "head");
+      for (let i = 0; i < 100; i++) {
+        const length = put(1000 + i * 16, `-payload ${i}`);
+        row(rows, i, [0, head, 1000 + i * 16, length, ...loopback(portOf(receiver)), 1]);
       }
+      expect(native.sendBatch(sender, rows, 100)).toBe(100);
+
+      const got = new Int32Array(64 * DGRAM_RX_ROW);
+      const seen: string[] = [];
+      for (const expected of [64, 36]) {
+        await ready.readable(receiver);
+        expect(native.recvBatch(receiver, got, RX, RX + (8 << 20))).toBe(expected);
+        for (let i = 0; i < expected; i++) {
+          const at = i * DGRAM_RX_ROW;
+          seen.push(text(got[at] as number, got[at + 1] as number));
+          expect([...got.subarray(at + 2, at + 7)]).toEqual([...loopback(portOf(sender))]);
+          expect(got[at + 7]).toBe(0);
+        }
+      }
+      expect(seen).toEqual(Array.from({ length: 100 }, (_unused, i) => `head-payload ${i}`));
+      expect(native.recvBatch(receiver, got, RX, RX + (8 << 20))).toBe(-errno.EAGAIN);
+      native.close(sender);
+      native.close(receiver);
+    },
+  );
+
+  test.each([
+    ["IPv4", loopback4],
+    ["IPv6", loopback6],
+  ])(
+    "neighbours of one size to one address are one message over %s (UDP_SEGMENT, UDP_GRO)",
+    async (_, loopback) => {
+      const sender = native.udpOpen(loopback(0), false, 0, "");
+      const receivers = [0, 1].map(() => native.udpOpen(loopback(0), false, 0, ""));
+      const rows = new Int32Array(64 * DGRAM_TX_ROW);
+      const head = put(0, "head");
+      // What joins is up to a shorter one, another size, another address, or one to be left alone.
+      const plan: ReadonlyArray<readonly [size: number, receiver: number, alone: number]> = [
+        [8, 0, 0],
+        [8, 0, 0],
+        [5, 0, 0],
+        [9, 0, 0],
+        [9, 0, 0],
+        [9, 1, 0],
+        [9, 1, 0],
+        [9, 0, 1],
+        [9, 0, 1],
+        [7, 0, 0],
+        [0, 0, 0],
+      ];
+      plan.forEach(([size, to, alone], i) => {
+        put(1000 + i * 16, `${i}`.padEnd(size, ".").slice(0, size));
+        const port = portOf(receivers[to] as number);
+        row(rows, i, [0, head, 1000 + i * 16, size, ...loopback(port), alone]);
+      });
+      expect(native.sendBatch(sender, rows, plan.length)).toBe(plan.length);
+
+      const got = new Int32Array(64 * DGRAM_RX_ROW);
+      const messages: string[][] = [];
+      for (const receiver of receivers) {
+        await ready.readable(receiver);
+        const count = native.recvBatch(receiver, got, RX, RX + (8 << 20));
+        const seen: string[] = [];
+        for (let i = 0; i < count; i++) {
+          const at = i * DGRAM_RX_ROW;
+          const content = text(got[at] as number, got[at + 1] as number);
+          seen.push(`${got[at + 8]} ${content}`);
+        }
+        messages.push(seen);
+        native.close(receiver);
+      }
+      expect(messages).toEqual([
+        [
+          "12 head0.......head1.......head2....",
+          "13 head3........head4........",
+          "0 head7........",
+          "0 head8........",
+          "11 head9......head",
+        ],
+        ["13 head5........head6........"],
+      ]);
+      native.close(sender);
+    },
+  );
+
+  test("a message is at most 64 datagrams, and no longer than a packet", async () => {
+    const sender = native.udpOpen(loopback4(0), false, 0, "");
+    const receiver = native.udpOpen(loopback4(0), false, 0, "");
+    const got = new Int32Array(64 * DGRAM_RX_ROW);
+    for (const [size, lengths] of [
+      [10, [640, 360]],
+      [1400, [46 * 1400, 18 * 1400, 36 * 1400]],
+      [40_000, [40_000, 40_000]],
+    ] as const) {
+      const count = size === 40_000 ? 2 : 100;
+      const rows = new Int32Array(count * DGRAM_TX_ROW);
+      for (let i = 0; i < count; i++)
+        row(rows, i, [0, 0, 0, size, ...loopback4(portOf(receiver)), 0]);
+      expect(native.sendBatch(sender, rows, count)).toBe(count);
+      await ready.readable(receiver);
+      const messages = native.recvBatch(receiver, got, RX, RX + (8 << 20));
+      expect(Array.from({ length: messages }, (_, i) => got[i * DGRAM_RX_ROW + 1])).toEqual([
+        ...lengths,
+      ]);
     }
-    expect(seen).toEqual(Array.from({ length: 100 }, (_unused, i) => `head-payload ${i}`));
-    expect(native.recvBatch(receiver, got, RX, RX + (8 << 20))).toBe(-errno.EAGAIN);
+    native.close(sender);
+    native.close(receiver);
+  });
+
+  test("small messages lie side by side, large ones behind them and whole", async () => {
+    const sender = native.udpOpen(loopback4(0), false, 0, "");
+    const receiver = native.udpOpen(loopback4(0), false, 0, "");
+    const sizes = [2048, 2049, 1, 60_000, 0, 2047];
+    const rows = new Int32Array(sizes.length * DGRAM_TX_ROW);
+    for (let i = 0; i < 60_000; i++) bytes[i] = i % 251;
+    const to = loopback4(portOf(receiver));
+    for (const [i, size] of sizes.entries()) row(rows, i, [0, 0, i, size, ...to, 1]);
+    expect(native.sendBatch(sender, rows, sizes.length)).toBe(sizes.length);
+    await ready.readable(receiver);
+    const got = new Int32Array(64 * DGRAM_RX_ROW);
+    expect(native.recvBatch(receiver, got, RX, RX + (8 << 20))).toBe(sizes.length);
+    sizes.forEach((size, i) => {
+      const at = got[i * DGRAM_RX_ROW] as number;
+      expect(got[i * DGRAM_RX_ROW + 1]).toBe(size);
+      const whole = Buffer.from(bytes.subarray(at, at + size)).equals(bytes.subarray(i, i + size));
+      expect(whole, `datagram ${i}`).toBe(true);
+      if (size <= 2048) expect(at).toBe(RX + i * 2048);
+    });
     native.close(sender);
     native.close(receiver);
   });

@@ -23,7 +23,7 @@ class Entry implements AssociationEntry {
 function fill(answered: readonly boolean[]): { table: AssociationTable; entries: Entry[] } {
   const table = new AssociationTable(answered.length);
   const entries = answered.map((flag) => new Entry(flag));
-  for (const entry of entries) table.add(entry);
+  for (const entry of entries) table.add(entry, 0);
   return { table, entries };
 }
 
@@ -35,7 +35,7 @@ test("a quarter of the descriptors above 512 may be associations", () => {
 
 test("at the bound the longest idle answered association gives way", () => {
   const { table, entries } = fill([false, true, true]);
-  expect(table.add(new Entry(false))).toBe(true);
+  expect(table.add(new Entry(false), 0)).toBe(1);
   expect(entries.map((entry) => entry.gone)).toEqual([false, true, false]);
   expect(table.size).toBe(3);
 });
@@ -43,22 +43,47 @@ test("at the bound the longest idle answered association gives way", () => {
 test("a datagram makes an association the youngest", () => {
   const { table, entries } = fill([true, true, true]);
   table.touch(entries[0]!);
-  table.add(new Entry(true));
-  table.add(new Entry(true));
+  table.add(new Entry(true), 0);
+  table.add(new Entry(true), 0);
   expect(entries.map((entry) => entry.gone)).toEqual([false, true, true]);
 });
 
 test("without any answered one the oldest gives way", () => {
   const { table, entries } = fill([false, false]);
-  table.add(new Entry(false));
+  table.add(new Entry(false), 0);
   expect(entries.map((entry) => entry.gone)).toEqual([true, false]);
 });
 
 test("below the bound nobody gives way, and removal keeps the order", () => {
   const { table, entries } = fill([true, true, true]);
   table.remove(entries[1]!);
-  expect(table.add(new Entry(true))).toBe(false);
-  table.add(new Entry(true));
+  expect(table.add(new Entry(true), 0)).toBe(0);
+  table.add(new Entry(true), 0);
   expect(entries.map((entry) => entry.gone)).toEqual([true, false, false]);
   expect(table.size).toBe(3);
+});
+
+test("a proxy that is full has a sixteenth of the associations give way, and is tried in full after five minutes", () => {
+  const { table, entries } = fill(new Array<boolean>(64).fill(true));
+  table.remove(entries[0]!);
+  expect(table.isFull(1000)).toBe(true);
+  // 63 were there: 59 are believed to be the most.
+  expect(table.add(new Entry(true), 1000)).toBe(5);
+  expect(table.size).toBe(59);
+  // Refusals of the same moment teach nothing new.
+  table.remove(entries[10]!);
+  expect(table.isFull(1999)).toBe(true);
+  expect(table.limit).toBe(59);
+  for (let i = 0; i < 10; i++) table.add(new Entry(true), 300_999);
+  expect(table.size).toBe(59);
+  for (let i = 0; i < 10; i++) table.add(new Entry(true), 301_000);
+  expect(table.size).toBe(64);
+});
+
+test("with few associations a refusal has another reason, and the bound does not fall below 16", () => {
+  const { table, entries } = fill(new Array<boolean>(17).fill(true));
+  expect(table.isFull(0)).toBe(true);
+  expect(table.limit).toBe(16);
+  table.remove(entries[0]!);
+  expect(table.isFull(5000)).toBe(false);
 });

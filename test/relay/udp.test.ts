@@ -247,6 +247,37 @@ test("an upstream that takes fewer associations is never asked for more", () => 
   expect(world.upstream.associations.map(({ state }) => state)).toEqual(["closed", "open", "open"]);
 });
 
+test("at a proxy that is full idle associations give way, and the datagram goes out (RFC 1928 §6)", () => {
+  const world = new RelayWorld({ relay: { nofile: 20_000 } });
+  const { upstream } = world;
+  for (let i = 0; i < 32; i++) {
+    open(world, 6000 + i);
+    world.act(() => upstream.association.deliver(TARGET, octets(1)));
+  }
+  world.udp(TARGET, 7000, octets(9));
+  world.act(() => upstream.association.refuse(reply(1)));
+  expect(upstream.associations.length).toBe(34);
+  expect(upstream.associations.map(({ state }) => state).slice(0, 4)).toEqual([
+    "closed",
+    "closed",
+    "closed",
+    "open",
+  ]);
+  world.act(() => upstream.association.open());
+  expect(upstream.association.sent).toEqual([{ to: TARGET, payload: octets(9) }]);
+  expect(world.errors()).toEqual([]);
+});
+
+test("a proxy that refuses four times in a row is not full, it refuses", () => {
+  const world = new RelayWorld({ relay: { nofile: 20_000 } });
+  const { upstream } = world;
+  for (let i = 0; i < 32; i++) open(world, 6000 + i);
+  world.udp(TARGET, 7000, octets(9));
+  for (let i = 0; i < 4; i++) world.act(() => upstream.association.refuse(reply(1)));
+  expect(upstream.associations.length).toBe(36);
+  expect(world.errors()).toEqual(["3/3"]);
+});
+
 test("at most 256 associations are in the making at a time", () => {
   const world = new RelayWorld({ relay: { nofile: 20_000 } });
   for (let i = 0; i < 260; i++) world.udp(TARGET, 10_000 + i, octets(1));

@@ -397,6 +397,12 @@ describe.each(SHAPES)("association, %s shape", (shape) => {
     expect(timers.next()).toBe(-1);
   });
 
+  test("an open association's control connection ends by a reset, which leaves no TIME-WAIT (RFC 9293 §3.6.1)", async () => {
+    const { association, peer } = await opened(shape);
+    association.close();
+    expect(await peer.gone()).toBe("ECONNRESET");
+  });
+
   test("a server that is gone refuses the association as unreachable", async () => {
     const server = await ScriptedServer.listen();
     const { url } = server;
