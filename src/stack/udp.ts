@@ -22,8 +22,8 @@ import { emitUdp, parseUdp, UDP_HEADER, UdpDrop, UdpHeader } from "./wire/udp.ts
 
 /** Default of `maxUdpFlows`. */
 export const MAX_UDP_FLOWS = 65_536;
-/** Datagrams that wait for one flush. */
-export const MAX_UDP_QUEUE = 1024;
+/** Datagrams that wait for one flush: two system calls' worth of messages that the kernel has joined (UDP_GRO). */
+export const MAX_UDP_QUEUE = 8192;
 
 export class UdpFlows implements UdpOwner {
   readonly timers: Timers;

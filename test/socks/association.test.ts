@@ -10,6 +10,7 @@ import type {
 } from "../../src/socks/ports.ts";
 import type { SocksUpstream } from "../../src/socks/upstream.ts";
 import { type Endpoint, formatEndpoint } from "../../src/stack/wire/address.ts";
+import { SegmentingSocket } from "../support/segmenting-socket.ts";
 import {
   closeServers,
   descriptors,
@@ -441,4 +442,39 @@ test("a burst arrives whole and in order, although handlers use the turn's memor
   }
   await until("the burst", () => handler.events.length === expected.length);
   expect(handler.events).toEqual(expected);
+});
+
+test("what the kernel has joined is delivered datagram by datagram (direct, UDP_GRO)", async () => {
+  const { association, handler, relay, upstream } = await opened("direct");
+  send(association, destination(), "hi");
+  await until("a datagram at the relay", () => relay.client !== null);
+  const socket = new SegmentingSocket(memory);
+  const texts = Array.from({ length: 200 }, (_, i) => `datagram ${i}`.padEnd(1400, "."));
+  texts.push("the last is shorter");
+  const messages = texts.map((text) =>
+    Buffer.from(HEADER + Buffer.from(text).toString("hex"), "hex"),
+  );
+  socket.send(messages, relay.client?.port as number);
+  await handler.has("192.0.2.1:80 the last is shorter");
+  socket.close();
+  expect(handler.events.slice(1)).toEqual(texts.map((text) => `192.0.2.1:80 ${text}`));
+  expect(upstream.counters).toMatchObject({ received: 201, malformed: 0, truncated: 0 });
+});
+
+test("an association closed by the first of what the kernel has joined hears no more (direct)", async () => {
+  const { association, handler, relay } = await opened("direct");
+  send(association, destination(), "hi");
+  await until("a datagram at the relay", () => relay.client !== null);
+  const take = handler.onDatagram.bind(handler);
+  handler.onDatagram = (from, start, end) => {
+    take(from, start, end);
+    association.close();
+  };
+  const socket = new SegmentingSocket(memory);
+  const message = Buffer.from(`${HEADER}61`, "hex");
+  socket.send([message, message, message], relay.client?.port as number);
+  await handler.has("192.0.2.1:80 a");
+  await settle();
+  socket.close();
+  expect(handler.events).toEqual(["open", "192.0.2.1:80 a"]);
 });

@@ -1,9 +1,11 @@
 import { createSocket, type Socket as Datagrams } from "node:dgram";
 import { once } from "node:events";
 import { afterEach, expect, test } from "vitest";
+import { addon } from "../../src/native/binding.ts";
 import { UDP_IDLE } from "../../src/socks/server-association.ts";
 import { MAX_ASSOCIATIONS } from "../../src/socks/server-connection.ts";
 import type { Endpoint } from "../../src/stack/wire/address.ts";
+import { SegmentingSocket } from "../support/segmenting-socket.ts";
 import {
   advance,
   Client,
@@ -249,6 +251,38 @@ test("a batch of datagrams, large ones included, is passed on whole and in order
     [...sizes, 65_000].map((size) => 10 + size + 1),
   );
   expect(server.stats).toMatchObject({ datagramsOut: 62, datagramsIn: 62, datagramUnsent: 0 });
+});
+
+test("what the kernel has joined goes on whole and in order, both ways (UDP_GRO, UDP_SEGMENT)", async () => {
+  const { server, port } = openServer();
+  const client = new SegmentingSocket(memory);
+  const target = new SegmentingSocket(memory);
+  const { relay } = await associate(port);
+  const texts = Array.from({ length: 150 }, (_, i) => `datagram ${i}`.padEnd(1000, "."));
+  texts.push("the last is shorter");
+  const at = new Int32Array(5);
+  addon().localAddress(target.fd, at);
+  const targetPort = at[4] as number;
+
+  client.send(
+    texts.map((text) => datagram(targetPort, text)),
+    relay,
+  );
+  const came: Array<{ data: Buffer; port: number }> = [];
+  await until(() => came.push(...target.take()) === texts.length);
+  expect(came.map(({ data }) => data.toString())).toEqual(texts);
+
+  target.send(
+    came.map(({ data }) => data),
+    came[0]?.port as number,
+  );
+  const back: Array<{ data: Buffer; port: number }> = [];
+  await until(() => back.push(...client.take()) === texts.length);
+  expect(back.map(({ data }) => data)).toEqual(texts.map((text) => datagram(targetPort, text)));
+  expect(new Set(back.map((each) => each.port))).toEqual(new Set([relay]));
+  expect(server.stats).toMatchObject({ datagramsOut: 151, datagramsIn: 151, datagramUnsent: 0 });
+  client.close();
+  target.close();
 });
 
 test("without room in the turn's arena the scratch serves", async () => {
