@@ -24,6 +24,7 @@ import {
   splitPages,
 } from "./memory.ts";
 import { type Addon, addon } from "./native/binding.ts";
+import { fillRandom } from "./random.ts";
 import { Relay, type RelayOptions } from "./relay/relay.ts";
 import { randomCredentials } from "./socks/credentials.ts";
 import { DIAL_DEADLINE } from "./socks/environment.ts";
@@ -182,7 +183,7 @@ export class Session {
       loop,
       relay,
       stack: {
-        secret: crypto.getRandomValues(new Uint32Array(4)),
+        secret: fillRandom(new Uint32Array(4)),
         ownAddresses: OWN.map(endpointOf),
         icmp: options.icmp,
         tcpIdle: options.tcpIdle,

@@ -1,7 +1,6 @@
 /** What the demo's programs talk to: HTTP on 127.0.0.1 and ::1, a UDP echo, and a port where nobody listens. */
 
 import { fileURLToPath } from "node:url";
-import { Worker } from "node:worker_threads";
 
 /** Ports on loopback. */
 export interface DemoPorts {
@@ -18,6 +17,7 @@ export interface DemoTargets extends DemoPorts {
 
 /** Starts them in a worker, so that they do not compete with the proxy for the main thread. */
 export async function startTargets(): Promise<DemoTargets> {
+  const { Worker } = process.getBuiltinModule("node:worker_threads");
   const worker = new Worker(fileURLToPath(new URL("./demo-targets-worker.js", import.meta.url)));
   const ports = await new Promise<DemoPorts>((resolve, reject) => {
     worker.once("message", resolve);

@@ -6,12 +6,9 @@
  * run by `tun2socks exec`, as a user would run it.
  */
 
-import { spawn } from "node:child_process";
-import { createHash } from "node:crypto";
 import { createReadStream, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { type ErrorCode, TunnelError } from "../errors.ts";
@@ -23,6 +20,7 @@ import { randomCredentials } from "../socks/credentials.ts";
 import { SocksServer } from "../socks/server.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { type DemoTargets, startTargets } from "./demo-targets.ts";
+import { standardError, standardOutput } from "./error-line.ts";
 import { EXEC_FAILED } from "./exec.ts";
 import { stopSignal } from "./stop-signal.ts";
 
@@ -67,7 +65,7 @@ async function demo(): Promise<number> {
       poller: loop.poller!,
       memory,
       timers: loop.timers,
-      log: createLog("error"),
+      log: createLog("error", standardError),
       turn: loop,
     },
   );
@@ -79,15 +77,15 @@ async function demo(): Promise<number> {
     const { port } = server.listen();
     const proxy = `socks5://${user}:${password}@127.0.0.1:${port}`;
     const programs = new Programs(proxy, directory, stop.signal);
-    process.stdout.write(introduction(port));
+    standardOutput(introduction(port));
     let held = true;
     for (const [name, check] of CHECKS) {
       const row = await check(programs, targets);
       if (stop.signal.aborted) return 1;
       held &&= row.held;
-      process.stdout.write(`  ${row.held ? "ok  " : "FAIL"}  ${name.padEnd(13)}${row.text}\n`);
+      standardOutput(`  ${row.held ? "ok  " : "FAIL"}  ${name.padEnd(13)}${row.text}\n`);
     }
-    process.stdout.write(held ? "\nEverything held.\n" : "\nNot everything held.\n");
+    standardOutput(held ? "\nEverything held.\n" : "\nNot everything held.\n");
     return held ? 0 : 1;
   } finally {
     rmSync(directory, { recursive: true, force: true });
@@ -215,6 +213,7 @@ class Programs {
   /** @throws TunnelError what `exec` itself failed with: no later program would fare better. */
   async run(command: readonly string[]): Promise<ProgramResult> {
     const cli = fileURLToPath(new URL("../../bin/tun2socks.js", import.meta.url));
+    const { spawn } = process.getBuiltinModule("node:child_process");
     // The proxy's password goes by the environment: arguments are everybody's to read.
     const child = spawn(
       process.execPath,
@@ -264,6 +263,8 @@ async function fetchText(url: string, path: string): Promise<string> {
 }
 
 async function sha256(file: string): Promise<string> {
+  const { createHash } = process.getBuiltinModule("node:crypto");
+  const { pipeline } = process.getBuiltinModule("node:stream/promises");
   const hash = createHash("sha256");
   await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash);
   return hash.digest("hex");

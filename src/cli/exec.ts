@@ -5,7 +5,7 @@ import { commandFailure, exitCode, type Namespace, openNamespace } from "../host
 import { createLog, type Log } from "../log.ts";
 import { addon } from "../native/binding.ts";
 import { LinuxTun } from "../tun/linux-tun.ts";
-import { writeError } from "./error-line.ts";
+import { standardError, writeError } from "./error-line.ts";
 import { addTunnelFlags, openSession, type TunnelFlags } from "./flags.ts";
 
 /** Exit status for failures that are not the command's. */
@@ -34,18 +34,20 @@ failed itself, 126 if the command cannot be executed, 127 if it is not found.`,
 }
 
 async function exec(command: readonly string[], flags: ExecFlags): Promise<number> {
-  const log = createLog(flags.logLevel);
+  const log = createLog(flags.logLevel, standardError);
   const session = await openSession(flags, log, true);
   let namespace: Namespace | null = null;
   try {
-    const refusal = await session.probe();
-    if (refusal !== null) throw refusal.error;
+    // The proxy's answer is on its way while the namespace is made.
+    const probed = session.probe();
     namespace = openNamespace({
       command,
       keepEnv: flags.keepEnv,
       ...(flags.dns === "off" ? { resolver: null } : {}),
       ...(flags.mtu === undefined ? {} : { mtu: flags.mtu }),
     });
+    const refusal = await probed;
+    if (refusal !== null) throw refusal.error;
     for (const warning of namespace.warnings) warn(log, warning);
     const device = new LinuxTun(addon(), session.loop.memory, namespace.tun);
     // The command lives on, without a network: its status is still its own.

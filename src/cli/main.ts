@@ -10,7 +10,7 @@ import { Command, CommanderError } from "commander";
 import { exitStatus, TunnelError } from "../errors.ts";
 import { addon } from "../native/binding.ts";
 import { demoCommand } from "./demo.ts";
-import { writeError } from "./error-line.ts";
+import { standardOutput, writeError } from "./error-line.ts";
 import { EXEC_FAILED, execCommand } from "./exec.ts";
 import { proxyCommand } from "./proxy.ts";
 import { runCommand } from "./run.ts";
@@ -18,7 +18,6 @@ import { usage } from "./values.ts";
 
 /** Runs one command. Resolves with the exit status; never rejects. */
 export async function main(argv: readonly string[]): Promise<number> {
-  outliveReaders();
   const name = commandOf(argv);
   let status = 0;
   const program = createProgram((value) => {
@@ -61,13 +60,6 @@ function statusOf(command: string | undefined, code: number): number {
   return command === "exec" && code !== 0 ? EXEC_FAILED : code;
 }
 
-/** Who reads our output may go (`| head`): what runs goes on, and cleans up at its end. */
-function outliveReaders(): void {
-  for (const stream of [process.stdout, process.stderr]) {
-    if (stream.listenerCount("error") === 0) stream.on("error", () => {});
-  }
-}
-
 function createProgram(setStatus: (status: number) => void): Command {
   const { version } = JSON.parse(
     readFileSync(new URL("../../package.json", import.meta.url), "utf8"),
@@ -84,7 +76,7 @@ function createProgram(setStatus: (status: number) => void): Command {
     })
     .showSuggestionAfterError(true)
     .enablePositionalOptions()
-    .configureOutput({ writeErr: () => {} })
+    .configureOutput({ writeOut: standardOutput, writeErr: () => {} })
     .exitOverride();
   for (const command of [
     execCommand(setStatus),

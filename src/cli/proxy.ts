@@ -10,6 +10,7 @@ import { addon } from "../native/binding.ts";
 import { parseUserFile } from "../socks/credentials.ts";
 import { SocksServer } from "../socks/server.ts";
 import { type Endpoint, formatAddress, formatEndpoint } from "../stack/wire/address.ts";
+import { standardError } from "./error-line.ts";
 import { logLevel, value } from "./flags.ts";
 import { stopSignal } from "./stop-signal.ts";
 import { parseEndpoint, parsePath, usage } from "./values.ts";
@@ -56,7 +57,7 @@ Exit status: 0, 2 usage, 77 permission, 1 otherwise.`,
 }
 
 async function proxy(flags: ProxyFlags): Promise<number> {
-  const log = createLog(flags.logLevel);
+  const log = createLog(flags.logLevel, standardError);
   const stopped = stopSignal();
   const credentials = readCredentials(flags, log);
   const native = addon();

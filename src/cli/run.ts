@@ -9,6 +9,7 @@ import type { Session } from "../session.ts";
 import type { TunDevice } from "../tun/device.ts";
 import { explain, LinuxTun, openTun } from "../tun/linux-tun.ts";
 import { openTuntap2 } from "../tun/tuntap2-tun.ts";
+import { standardError } from "./error-line.ts";
 import {
   addTunnelFlags,
   BINDINGS,
@@ -53,7 +54,7 @@ Without a proxy, the built-in one. Exit status: 0, 2 usage, 69 proxy, 77 denied.
 }
 
 async function run(flags: RunFlags): Promise<number> {
-  const log = createLog(flags.logLevel);
+  const log = createLog(flags.logLevel, standardError);
   const stopped = stopSignal();
   // Neither a silent resolver nor a silent proxy keeps us from ending when told to.
   const opening = openSession(flags, log, flags.binding === "native");

@@ -5,8 +5,8 @@
  * passwords are octets on the wire; here they are UTF-8, 1 to 255 octets each, as RFC 1929 §2 counts them.
  */
 
-import { randomBytes, timingSafeEqual } from "node:crypto";
 import { TunnelError } from "../errors.ts";
+import { fillRandom } from "../random.ts";
 
 /** Octets of a name or password at most (RFC 1929 §2: one octet of length). */
 export const MAX_CREDENTIAL_OCTETS = 255;
@@ -51,7 +51,10 @@ function fits(text: string): boolean {
 
 /** One user with a random name and password of this process, which nobody else can know. */
 export function randomCredentials(): { readonly user: string; readonly password: string } {
-  return { user: randomBytes(16).toString("hex"), password: randomBytes(32).toString("hex") };
+  return {
+    user: fillRandom(Buffer.alloc(16)).toString("hex"),
+    password: fillRandom(Buffer.alloc(32)).toString("hex"),
+  };
 }
 
 /** The users of one server, ready for comparison. */
@@ -59,7 +62,7 @@ export class CredentialTable {
   /** Keyed by the name's octets as Latin-1, so that every octet string is a key of its own. */
   readonly #passwords = new Map<string, Uint8Array>();
   /** What an unknown user is compared with. */
-  readonly #nobody: Uint8Array = randomBytes(BLOCK);
+  readonly #nobody: Uint8Array = fillRandom(new Uint8Array(BLOCK));
   readonly #candidate = new Uint8Array(BLOCK);
 
   constructor(users: ReadonlyMap<string, string>) {
@@ -96,9 +99,13 @@ export class CredentialTable {
     for (let i = passwordStart; i < passwordEnd; i++) {
       candidate[1 + i - passwordStart] = bytes[i] as number;
     }
-    const same = timingSafeEqual(candidate, known ?? this.#nobody);
+    const wanted = known ?? this.#nobody;
+    let difference = 0;
+    for (let i = 0; i < BLOCK; i++) {
+      difference |= (candidate[i] as number) ^ (wanted[i] as number);
+    }
     candidate.fill(0);
-    return same && known !== undefined;
+    return difference === 0 && known !== undefined;
   }
 }
 

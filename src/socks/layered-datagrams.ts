@@ -1,6 +1,6 @@
 /** An association's socket by node:dgram, where the addon is not built. Every datagram is a turn of the loop. */
 
-import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
+import type { RemoteInfo, Socket } from "node:dgram";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { formatAddress, parseAddress } from "../stack/wire/address.ts";
 import {
@@ -36,6 +36,7 @@ export class LayeredDatagrams implements DatagramSocket {
   }
 
   open(relay: Endpoint): number {
+    const { createSocket } = process.getBuiltinModule("node:dgram");
     const socket = createSocket(relay.isV4 ? "udp4" : "udp6");
     this.#socket = socket;
     this.#host = formatAddress(relay);

@@ -5,7 +5,6 @@
  * {@link MAX_WAITING} wait; answers are handed over inside a turn of the loop, in the resolver's order.
  */
 
-import { lookup } from "node:dns";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { parseAddress } from "../stack/wire/address.ts";
 
@@ -100,6 +99,7 @@ export class NameResolver {
 
 /** getaddrinfo(3), in the order of the system (RFC 6724). */
 function systemLookup(name: string, done: (addresses: readonly string[]) => void): void {
+  const { lookup } = process.getBuiltinModule("node:dns");
   lookup(name, { all: true, verbatim: true }, (error, addresses) => {
     done(error === null ? addresses.map(({ address }) => address) : []);
   });

@@ -5,7 +5,6 @@
  * password). No message and no label ever holds credentials, nor any part of the text that might be one.
  */
 
-import { isIPv6 } from "node:net";
 import { TunnelError } from "../errors.ts";
 import { MAX_TEXT } from "./message.ts";
 
@@ -70,10 +69,17 @@ function parseAuthority(authority: string): { readonly host: string; readonly po
     throw bad("what is in brackets is no IPv6 address", "write socks5://[2001:db8::1]:1080");
   }
   if (host === "") throw bad("the host is missing", "use socks5://host:port");
-  if (bracketed === undefined && /[^\p{L}\p{M}\p{N}._-]/u.test(host)) {
+  if (bracketed === undefined && /[^\w.-]/.test(host) && NO_NAME.test(host)) {
     throw bad("the host is no name and no address", "use socks5://host:port");
   }
   return { host, port: port === undefined ? DEFAULT_PORT : parsePort(port) };
+}
+
+/** Only asked of what is not ASCII: these classes take a millisecond to compile. */
+const NO_NAME = /[^\p{L}\p{M}\p{N}._-]/u;
+
+function isIPv6(text: string): boolean {
+  return process.getBuiltinModule("node:net").isIPv6(text);
 }
 
 function parsePort(text: string): number {

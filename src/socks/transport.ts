@@ -1,6 +1,6 @@
 /** The ways of Node.js to the proxy: where a layered stream gets its socket. */
 
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { formatAddress } from "../stack/wire/address.ts";
 
@@ -15,7 +15,7 @@ export interface Transport {
 export const TCP: Transport = {
   openEvent: "connect",
   open: (address) =>
-    connect({
+    process.getBuiltinModule("node:net").connect({
       host: formatAddress(address),
       port: address.port,
       allowHalfOpen: true,

@@ -5,7 +5,6 @@
  * device name chosen by the kernel. The stack above it is the same.
  */
 
-import { createSocket } from "node:dgram";
 import { RESOLVER_IPV4 } from "../addresses.ts";
 import { TunnelError } from "../errors.ts";
 import type { MemoryLayout } from "../memory.ts";
@@ -49,7 +48,7 @@ interface Tuntap2Exports {
  * ends: a datagram to a reserved address of the device is the packet.
  */
 function wakeReader(): void {
-  const socket = createSocket("udp4");
+  const socket = process.getBuiltinModule("node:dgram").createSocket("udp4");
   socket.on("error", () => {});
   socket.send("", DISCARD_PORT, RESOLVER_IPV4, () => socket.close());
 }
