@@ -1,15 +1,42 @@
 #!/usr/bin/env node
-import { existsSync } from "node:fs";
+"use strict";
+// Runs the bundle of scripts/bundle.js, by the code that V8 compiled when that was made (scripts/code-cache.js): without
+// it, or with that of another V8, which V8 refuses, the same program starts some 10 ms later.
 
-const built = new URL("../dist/cli/main.js", import.meta.url);
-if (existsSync(built)) {
-  const { crashed, endNow, main } = await import(built.href);
-  const argv = process.argv.slice(2);
-  process.on("uncaughtException", (error) => process.exit(crashed(argv, error)));
-  process.exitCode = await main(argv);
-  // The loop has nothing left and ends by itself; should something cling to it, not for long.
-  setTimeout(() => endNow(process.exitCode), 250).unref();
-} else {
-  console.error("tun2socks: it is not built: dist/ is missing; run `npm ci` (ERR_ADDON_MISSING)");
-  process.exitCode = process.argv[2] === "exec" ? 125 : 1;
+const { existsSync, readFileSync } = require("node:fs");
+const { join } = require("node:path");
+const { constants, Script } = require("node:vm");
+
+const BUNDLE = join(__dirname, "../dist/cli/tun2socks.cjs");
+const CODE = join(__dirname, "../dist/cli/tun2socks.code");
+
+/** The bundle as a script, and what it exports; `code` may be undefined. */
+function load(code) {
+  const source = readFileSync(BUNDLE, "latin1");
+  const script = new Script(`(function (exports, require, __filename) {${source}\n})`, {
+    filename: BUNDLE,
+    cachedData: code,
+    importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
+  });
+  const exports = {};
+  script.runInThisContext()(exports, require, BUNDLE);
+  return { script, exports };
 }
+
+function run(argv) {
+  if (!existsSync(BUNDLE)) {
+    console.error("tun2socks: it is not built: dist/ is missing; run `npm ci` (ERR_ADDON_MISSING)");
+    process.exitCode = argv[0] === "exec" ? 125 : 1;
+    return;
+  }
+  const { crashed, endNow, main } = load(existsSync(CODE) ? readFileSync(CODE) : undefined).exports;
+  process.on("uncaughtException", (error) => process.exit(crashed(argv, error)));
+  main(argv).then((status) => {
+    process.exitCode = status;
+    // The loop has nothing left and ends by itself; should something cling to it, not for long.
+    setTimeout(() => endNow(status), 250).unref();
+  });
+}
+
+module.exports = { BUNDLE, CODE, load };
+if (require.main === module) run(process.argv.slice(2));

@@ -39,7 +39,7 @@ const noE2e = whyNoE2e();
 
 if (args.length === 0 && only === undefined) {
   step("lint", "npx", ["biome", "check", "--colors=off", "."]);
-  step("types", "npx", ["tsc", "-b"]);
+  step("build", "npm", ["run", "--silent", "build"]);
   step("types of tests", "npx", ["tsc", "-p", "test/tsconfig.json"]);
 }
 if (only === undefined || only === "unit") suite("unit", 300_000);

@@ -21,6 +21,18 @@ test("the package has every source of the addon, and what builds it", () => {
   );
 });
 
+test("the package has the program as one file, and what compiles it where it is installed", () => {
+  expect(files).toEqual(
+    expect.arrayContaining([
+      "bin/package.json",
+      "bin/tun2socks.js",
+      "dist/cli/tun2socks.cjs",
+      "scripts/code-cache.js",
+    ]),
+  );
+  expect(files).not.toContain("dist/cli/tun2socks.code");
+});
+
 test("the package has nothing of the development", () => {
   expect(files.filter((path) => /^(test|bench|node_modules|build)\//.test(path))).toEqual([]);
   expect(files.filter((path) => /tsbuildinfo|(?<!\.d)\.ts$|tsconfig/.test(path))).toEqual([]);

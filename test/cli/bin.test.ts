@@ -13,7 +13,7 @@ test.each([
   const directory = mkdtempSync(join(tmpdir(), "tun2socks-bin-"));
   try {
     mkdirSync(join(directory, "bin"));
-    const program = join(directory, "bin/tun2socks.mjs");
+    const program = join(directory, "bin/tun2socks.cjs");
     copyFileSync(join(import.meta.dirname, "../../bin/tun2socks.js"), program);
     const result = spawnSync(process.execPath, [program, command, "true"], { encoding: "utf8" });
     expect(result).toMatchObject({ status, stdout: "" });
