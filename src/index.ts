@@ -13,6 +13,7 @@ export { type MemoryLayout, mapMemory, plainMemory, splitPages } from "./memory.
 export { addon, type TunInfo } from "./native/binding.ts";
 export { type DnsMode, Relay, type RelayOptions } from "./relay/relay.ts";
 export { Session, type SessionOptions } from "./session.ts";
+export type { PipelineMode } from "./socks/pipelining.ts";
 export type {
   Association,
   AssociationHandler,

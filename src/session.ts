@@ -30,6 +30,7 @@ import { randomCredentials } from "./socks/credentials.ts";
 import { DIAL_DEADLINE } from "./socks/environment.ts";
 import { LoopbackUpstream } from "./socks/loopback-upstream.ts";
 import { OwnSockets } from "./socks/own-sockets.ts";
+import type { PipelineMode } from "./socks/pipelining.ts";
 import type { Refusal } from "./socks/ports.ts";
 import { parseProxyUrl } from "./socks/proxy-url.ts";
 import { SocksServer, type SocksServerOptions } from "./socks/server.ts";
@@ -56,6 +57,8 @@ export interface SessionOptions {
   readonly icmp: "own" | "reply" | "off";
   /** Towards programs; "cubic" by default. */
   readonly congestion?: "cubic" | "newreno";
+  /** SOCKS handshakes in one write; "auto" by default. */
+  readonly pipeline?: PipelineMode;
   readonly dns: "auto" | "tcp" | "udp" | "off";
   /** The resolver behind the proxy; undefined: the host's. */
   readonly dnsServer: Endpoint | undefined;
@@ -134,6 +137,8 @@ export class Session {
         mark: server === null ? options.fwmark : 0,
         device: server === null ? options.interface : "",
         dialDeadline: DIAL_DEADLINE,
+        // Of the built-in server it is known.
+        pipeline: server === null ? (options.pipeline ?? "auto") : "on",
         ...(ownSockets === null ? {} : { ownSockets }),
       });
       await upstream.resolve();

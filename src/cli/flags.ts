@@ -6,6 +6,7 @@ import { type Command, Option } from "commander";
 import { TunnelError } from "../errors.ts";
 import type { Log, LogLevel } from "../log.ts";
 import { Session } from "../session.ts";
+import type { PipelineMode } from "../socks/pipelining.ts";
 import { HALF_CLOSED, IDLE } from "../stack/tcp/lifetimes.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import {
@@ -25,6 +26,7 @@ export const ICMP_MODES = ["own", "reply", "off"] as const;
 export type IcmpMode = (typeof ICMP_MODES)[number];
 export const CONGESTION_CONTROLS = ["cubic", "newreno"] as const;
 export type CongestionName = (typeof CONGESTION_CONTROLS)[number];
+export const PIPELINE_MODES: readonly PipelineMode[] = ["auto", "on", "off"];
 export const BINDINGS = ["native", "tuntap2"] as const;
 export type BindingName = (typeof BINDINGS)[number];
 
@@ -42,6 +44,7 @@ export interface TunnelFlags {
   readonly logLevel: LogLevel;
   readonly fwmark: number;
   readonly interface?: string;
+  readonly pipeline: PipelineMode;
 }
 
 /** Adds the shared flags. Help texts name the defaults themselves: commander would print parsed values. */
@@ -105,7 +108,8 @@ export function addTunnelFlags(command: Command): Command {
       value("--interface", parseInterface),
     )
     .addOption(logLevel())
-    .addOption(congestion());
+    .addOption(congestion())
+    .addOption(pipeline());
 }
 
 /** For measurements: the help is for what users need, and one screen. */
@@ -113,6 +117,14 @@ function congestion(): Option {
   return new Option("--congestion <name>", "congestion control: cubic or newreno (default: cubic)")
     .argParser(value("--congestion", parseChoice(CONGESTION_CONTROLS)))
     .default("cubic")
+    .hideHelp();
+}
+
+/** For proxies that "auto" misjudges. */
+function pipeline(): Option {
+  return new Option("--pipeline <mode>", "handshakes in one write: auto, on or off (default: auto)")
+    .argParser(value("--pipeline", parseChoice(PIPELINE_MODES)))
+    .default("auto")
     .hideHelp();
 }
 
@@ -164,6 +176,7 @@ export async function openSession(flags: TunnelFlags, log: Log, native: boolean)
       udpTimeout: flags.udpTimeout,
       icmp: flags.icmp,
       congestion: flags.congestion,
+      pipeline: flags.pipeline,
       dns: flags.dns,
       dnsServer: flags.dnsServer,
       hostLoopback: flags.hostLoopback,

@@ -33,6 +33,17 @@ export class Dial implements TimerHandler {
   index = 0;
   /** Octets of the message under way that the socket took. */
   sent = 0;
+  /** Greeting, credentials and request leave in one write. */
+  ahead = false;
+  /** It shows whether the proxy takes that: by itself, or by being done again. */
+  trial = false;
+  /** Done again, step by step. */
+  redone = false;
+  /** How the trial failed: nothing came in time; REP, 0: without one. */
+  trialHung = false;
+  trialReply = 0;
+  /** When the request left, ms. */
+  requestedAt = 0;
   #owner: DialOwner | null = null;
   #command = 0;
   #name: string | null = null;
@@ -48,6 +59,14 @@ export class Dial implements TimerHandler {
     this.refusal = null;
     this.tried = 0;
     this.sent = 0;
+    this.ahead = false;
+    this.trial = false;
+    this.redone = false;
+  }
+
+  /** As in `Handshake.begin`. */
+  get command(): number {
+    return this.#command;
   }
 
   /** The address that is being tried. */
@@ -55,7 +74,7 @@ export class Dial implements TimerHandler {
     return this.addresses[this.index] as Endpoint;
   }
 
-  /** Starts the handshake on a connection to `server`. */
+  /** Starts the handshake on a connection to `server`, all in one write if it is `ahead`. */
   begin(label: string, credentials: Parameters<Handshake["begin"]>[1]): void {
     const { server } = this;
     // RFC 1928 §4 lets a client that does not know its source send zeros; Dante takes the family of the relay from
@@ -63,7 +82,8 @@ export class Dial implements TimerHandler {
     if (this.#command === Command.UDP_ASSOCIATE) {
       this.#endpoint.set(0, 0, server.isV4 ? 0xffff : 0, 0, 0);
     }
-    this.handshake.begin(label, credentials, this.#command, this.#name, this.#endpoint);
+    const { ahead } = this;
+    this.handshake.begin(label, credentials, this.#command, this.#name, this.#endpoint, ahead);
     this.sent = 0;
   }
 

@@ -21,6 +21,9 @@ const { EAGAIN, ECONNRESET, EPIPE } = constants.errno;
 
 const FAILED: number = Epoll.ERR | Epoll.HUP;
 
+/** Octets read at a time while the reply is awaited: it, and what may be glued to it. */
+const MAX_READ = 1024;
+
 /** Where the handshake stands after it was driven. */
 const Progress = { WAIT: 0, OPEN: 1, REFUSED: 2 } as const;
 
@@ -44,6 +47,8 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
   #blocked = false;
   /** `recv` reported the end of stream or an error: nothing more to read. */
   #ended = false;
+  /** What came behind the reply, together with it. */
+  #surplus: Uint8Array | null = null;
   /** The first errno (positive) that the kernel reported. Having told it, it forgets, and shows an orderly end. */
   #broken = 0;
 
@@ -152,8 +157,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
       }
       this.#connected = true;
       proxy.reached(dial);
-      dial.begin(proxy.label, proxy.credentials);
-      proxy.setDeadline(dial, 2);
+      proxy.beginHandshake(dial);
     }
     const progress = this.#drive(dial);
     if (progress === Progress.WAIT) {
@@ -171,25 +175,33 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
     for (;;) {
       if (handshake.refusal !== null) return Progress.REFUSED;
       if (handshake.granted) return Progress.OPEN;
-      const moved = handshake.need > 0 ? this.#receive(handshake) : this.#transmit(dial);
+      const moved = handshake.need > 0 ? this.#receive(dial) : this.#transmit(dial);
       if (!moved) return Progress.WAIT;
     }
   }
 
-  /** False: nothing to receive now. */
-  #receive(handshake: Handshake): boolean {
+  /** False: more has to come; it is told when it does. */
+  #receive(dial: Dial): boolean {
+    const { handshake } = dial;
     const { bytes, scratchStart } = this.#proxy.environment.memory;
     const { row } = this.#proxy;
     row[0] = scratchStart;
-    row[1] = handshake.need;
+    // Once the request has left, one system call for all that is left.
+    row[1] = dial.ahead || handshake.awaitsReply ? MAX_READ : handshake.need;
     const got = this.#addon.recv(this.#fd, row, 1);
     if (got === -EAGAIN) return false;
-    if (got > 0) handshake.read(bytes, scratchStart, scratchStart + got);
-    else this.#handshakeBroke(handshake, -got);
-    return true;
+    if (got <= 0) {
+      this.#handshakeBroke(handshake, -got);
+      return true;
+    }
+    const end = scratchStart + got;
+    const next = scratchStart + handshake.read(bytes, scratchStart, end);
+    if (next < end && handshake.granted) this.#surplus = bytes.slice(next, end);
+    this.#proxy.heard(dial);
+    return handshake.need === 0;
   }
 
-  /** False: the socket takes nothing now. */
+  /** False: the socket takes nothing now, or the answer has to come. */
   #transmit(dial: Dial): boolean {
     const { handshake } = dial;
     const { bytes, scratchStart } = this.#proxy.environment.memory;
@@ -208,10 +220,8 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
     dial.sent += sent;
     if (dial.sent < length) return false;
     dial.sent = 0;
-    handshake.written();
-    // The proxy's own work is bounded by half of the dial, the destination's by all that is left.
-    this.#proxy.setDeadline(dial, handshake.awaitsReply ? 1 : 2);
-    return true;
+    this.#proxy.written(dial);
+    return false;
   }
 
   /** 0: the end of stream. */
@@ -222,15 +232,26 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
 
   #open(dial: Dial): void {
     this.#proxy.environment.timers.clear(dial.timer);
+    this.#proxy.pipelining.granted(dial);
     this.#handler.onOpen();
     this.#releaseDial();
+    if (this.#fd < 0) return;
+    if (this.#surplus !== null && !this.#paused) this.#handler.onReadable();
     if (this.#fd >= 0) this.#watch();
   }
 
   #refuse(refusal: Refusal): void {
-    if (!this.#connected) this.#proxy.notReached();
+    const dial = this.#dial as Dial;
+    let told: Refusal | null = refusal;
+    if (!this.#connected) {
+      this.#proxy.notReached();
+    } else if (this.#proxy.pipelining.refused(dial, refusal)) {
+      this.#drop();
+      told = this.#attempt(dial);
+      if (told === null) return;
+    }
     this.close();
-    this.#handler.onRefused(refusal);
+    this.#handler.onRefused(told);
   }
 
   #releaseDial(): void {
@@ -242,6 +263,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
   // ---- the open stream -----------------------------------------------------------------------------------------
 
   recv(rows: Int32Array, count: number): number {
+    if (this.#surplus !== null) return this.#takeSurplus(this.#surplus, rows, count);
     const got = this.#addon.recv(this.#fd, rows, count);
     if (got > 0 || got === -EAGAIN) return got;
     this.#ended = true;
@@ -251,6 +273,18 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
     }
     // EPIPE is what the kernel says of a reset behind the peer's end of stream (tcp_reset in net/ipv4/tcp_input.c).
     return this.#broken === EPIPE ? 0 : -this.#broken;
+  }
+
+  #takeSurplus(surplus: Uint8Array, rows: Int32Array, count: number): number {
+    const { bytes } = this.#proxy.environment.memory;
+    let taken = 0;
+    for (let i = 0; i < count && taken < surplus.length; i++) {
+      const length = Math.min(rows[2 * i + 1] as number, surplus.length - taken);
+      bytes.set(surplus.subarray(taken, taken + length), rows[2 * i] as number);
+      taken += length;
+    }
+    this.#surplus = taken < surplus.length ? surplus.slice(taken) : null;
+    return taken;
   }
 
   send(rows: Int32Array, count: number): number {
@@ -305,7 +339,8 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
     const failed = (bits & FAILED) !== 0;
     // A reset that follows the peer's end of stream is news; what recv has told is not.
     const news = this.#ended ? (bits & Epoll.ERR) !== 0 && this.#broken === 0 : !this.#paused;
-    if (news && (failed || (bits & Epoll.IN) !== 0)) this.#handler.onReadable();
+    const told = failed || this.#surplus !== null || (bits & Epoll.IN) !== 0;
+    if (news && told) this.#handler.onReadable();
     if (this.#fd < 0) return;
     if (this.#blocked && (failed || (bits & Epoll.OUT) !== 0)) {
       this.#blocked = false;
@@ -316,8 +351,11 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
     else this.#setBits(this.#wanted());
   }
 
+  /** What is kept here nobody tells of but that there is room to send. */
   #wanted(): number {
-    return (this.#paused || this.#ended ? 0 : Epoll.IN) | (this.#blocked ? Epoll.OUT : 0);
+    if (this.#paused) return this.#blocked ? Epoll.OUT : 0;
+    const out = this.#blocked || this.#surplus !== null;
+    return (this.#ended ? 0 : Epoll.IN) | (out ? Epoll.OUT : 0);
   }
 
   /** Sees to it that all that is wanted is watched; more may be, until it shows. */

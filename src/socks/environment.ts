@@ -7,6 +7,7 @@ import type { Poller } from "../native/poller.ts";
 import type { Timers } from "../stack/timer-wheel.ts";
 import type { Turn } from "./name-resolver.ts";
 import type { OwnSockets } from "./own-sockets.ts";
+import type { PipelineMode } from "./pipelining.ts";
 
 /** How long a dial may take in all, ms, unless told otherwise. */
 export const DIAL_DEADLINE = 30_000;
@@ -26,6 +27,8 @@ export interface SocketEnvironment {
   readonly device: string;
   /** Milliseconds from `connect` to the proxy's answer; {@link DIAL_DEADLINE} by default. */
   readonly dialDeadline: number;
+  /** Handshakes in one write: "auto" by default, where the proxy is found to take that. */
+  readonly pipeline?: PipelineMode;
   /** How long the proxy may be silent with octets outstanding, ms; USER_TIMEOUT of silence.ts by default. */
   readonly userTimeout?: number;
   /** Where sockets that lead out are written down. */

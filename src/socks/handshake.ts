@@ -1,16 +1,18 @@
 /**
  * The client's side of SOCKS5 up to the reply (RFC 1928 §3, §4, §6; RFC 1929), without input and output.
  *
- * Octets may arrive in any split. `need` says how many may be read now; whoever reads no more never takes an octet
- * that belongs to the stream behind the reply. Every message is written whole, one at a time: some servers take each
- * recv(2) for one message.
+ * Octets may arrive in any split. `need` says how many are wanted next; what is offered beyond the reply is not taken,
+ * since it belongs to the stream. Every message is written whole, one at a time: some servers take each recv(2) for one
+ * message. `ahead`: all of them in one write, for servers known to read message after message.
  *
- * Methods offered are exactly those we can do: "user and password" with credentials, "none" without.
+ * Methods offered are exactly those we can do: "user and password" with credentials, "none" without. So there is one
+ * answer that goes on, and speaking ahead guesses nothing but that the server will have us.
  */
 
 import { Endpoint } from "../stack/wire/address.ts";
 import {
   Command,
+  MAX_MESSAGE,
   MAX_TEXT,
   Method,
   methodName,
@@ -52,6 +54,8 @@ type Step = (typeof Step)[keyof typeof Step];
 /** The shortest reply that grants: an empty name (RFC 1928 has none, servers do). */
 const MIN_REPLY = 7;
 const MAX_REPLY: number = 3 + 1 + 1 + MAX_TEXT + 2;
+/** Octets that `write` may need: a greeting, the longest message, and a request. */
+export const MAX_WRITE: number = 3 + MAX_MESSAGE + MAX_REPLY;
 
 /** Reusable: `begin` starts over. */
 export class Handshake {
@@ -68,6 +72,7 @@ export class Handshake {
   #credentials: Credentials | null = null;
   #command: number = NO_COMMAND;
   #name: string | null = null;
+  #ahead = false;
   readonly #endpoint = new Endpoint();
   readonly #message = new Uint8Array(MAX_REPLY);
   /** Octets of the message being read. */
@@ -75,7 +80,7 @@ export class Handshake {
 
   /**
    * Starts over. `label` names the proxy in refusals; `name` and `endpoint` are what is asked for, copied.
-   * `command` {@link NO_COMMAND}: ends granted after the authentication.
+   * `command` {@link NO_COMMAND}: ends granted after the authentication. `ahead`: everything in one write.
    */
   begin(
     label: string,
@@ -83,7 +88,9 @@ export class Handshake {
     command: number,
     name: string | null,
     endpoint: Endpoint,
+    ahead = false,
   ): void {
+    this.#ahead = ahead && command !== NO_COMMAND;
     this.#label = label;
     this.#credentials = credentials;
     this.#command = command;
@@ -122,11 +129,9 @@ export class Handshake {
   write(bytes: Uint8Array, at: number): number {
     switch (this.#step) {
       case Step.GREETING:
-        return writeGreeting(bytes, at, this.#credentials === null ? OFFER_NONE : OFFER_PASSWORD);
-      case Step.CREDENTIALS: {
-        const { user, password } = this.#credentials as Credentials;
-        return writeCredentials(bytes, at, user, password);
-      }
+        return this.#writeGreeting(bytes, at);
+      case Step.CREDENTIALS:
+        return this.#writeCredentials(bytes, at);
       case Step.REQUEST: {
         const end = writeRequest(bytes, at, this.#command, this.#name, this.#endpoint);
         if (end >= 0) return end;
@@ -137,6 +142,23 @@ export class Handshake {
       default:
         return at;
     }
+  }
+
+  #writeGreeting(bytes: Uint8Array, at: number): number {
+    const credentials = this.#credentials;
+    const end = writeGreeting(bytes, at, credentials === null ? OFFER_NONE : OFFER_PASSWORD);
+    if (!this.#ahead) return end;
+    const authenticated = credentials === null ? end : this.#writeCredentials(bytes, end);
+    const whole = writeRequest(bytes, authenticated, this.#command, this.#name, this.#endpoint);
+    if (whole >= 0) return whole;
+    // The request will say so when its turn comes.
+    this.#ahead = false;
+    return end;
+  }
+
+  #writeCredentials(bytes: Uint8Array, at: number): number {
+    const { user, password } = this.#credentials as Credentials;
+    return writeCredentials(bytes, at, user, password);
   }
 
   /** The message that was due has left. */
@@ -215,8 +237,9 @@ export class Handshake {
   #readMethod(method: number): void {
     const offered = this.#credentials === null ? Method.NONE : Method.PASSWORD;
     if (method === offered) {
-      if (method === Method.PASSWORD) this.#step = Step.CREDENTIALS;
-      else this.#authenticated();
+      if (method !== Method.PASSWORD) this.#authenticated();
+      else if (this.#ahead) this.#await(Step.STATUS);
+      else this.#step = Step.CREDENTIALS;
       return;
     }
     const advice =
@@ -239,7 +262,8 @@ export class Handshake {
   }
 
   #authenticated(): void {
-    this.#step = this.#command === NO_COMMAND ? Step.GRANTED : Step.REQUEST;
+    if (this.#ahead) this.#await(Step.REPLY);
+    else this.#step = this.#command === NO_COMMAND ? Step.GRANTED : Step.REQUEST;
   }
 
   #readReply(): void {

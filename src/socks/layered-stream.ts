@@ -9,8 +9,7 @@ import type { Socket } from "node:net";
 import { constants } from "node:os";
 import type { Endpoint } from "../stack/wire/address.ts";
 import type { Dial, DialOwner } from "./dial.ts";
-import type { Handshake } from "./handshake.ts";
-import { MAX_MESSAGE } from "./message.ts";
+import { type Handshake, MAX_WRITE } from "./handshake.ts";
 import type { Destination, LayeredStream, Refusal, StreamHandler } from "./ports.ts";
 import type { SocksProxy } from "./proxy.ts";
 import { errnoOf, errnoRefusal } from "./refusal.ts";
@@ -23,6 +22,9 @@ export const MAX_UNSENT = 262_144;
 
 /** How long a closed stream with octets to send waits for a peer that takes none, ms. */
 const LINGER = 30_000;
+
+/** For the message at hand. */
+const message = new Uint8Array(MAX_WRITE);
 
 export class LayeredSocksStream implements LayeredStream, DialOwner {
   readonly shape = "layered";
@@ -114,31 +116,39 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
     const proxy = this.#proxy;
     this.#connected = true;
     proxy.reached(dial);
-    dial.begin(proxy.label, proxy.credentials);
+    proxy.beginHandshake(dial);
     this.#drive(dial);
   }
 
   /** Writes the message that is due; ends the dial if the handshake has ended. */
   #drive(dial: Dial): void {
     const { handshake } = dial;
-    const message = new Uint8Array(MAX_MESSAGE);
     const length = handshake.write(message, 0);
     if (length > 0) {
-      this.#socket?.write(message.subarray(0, length));
-      handshake.written();
-      this.#proxy.setDeadline(dial, handshake.awaitsReply ? 1 : 2);
+      // A copy: the socket may keep it for as long as it likes.
+      this.#socket?.write(message.slice(0, length));
+      message.fill(0, 0, length);
+      this.#proxy.written(dial);
     }
     if (handshake.refusal !== null) {
       this.#refuse(handshake.refusal);
     } else if (handshake.granted) {
       this.#proxy.environment.timers.clear(dial.timer);
+      this.#proxy.pipelining.granted(dial);
       this.#handler.onOpen();
       this.#releaseDial();
     }
   }
 
   #refuse(refusal: Refusal): void {
-    if (!this.#connected) this.#proxy.notReached();
+    const dial = this.#dial as Dial;
+    if (!this.#connected) {
+      this.#proxy.notReached();
+    } else if (this.#proxy.pipelining.refused(dial, refusal)) {
+      this.#drop();
+      this.#attempt(dial);
+      return;
+    }
     this.close();
     this.#handler.onRefused(refusal);
   }
@@ -153,8 +163,10 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
 
   #onData(socket: Socket, chunk: Buffer): void {
     let next = 0;
-    while (this.#dial !== null && next < chunk.length) {
+    // A handshake that is done again has another socket.
+    while (this.#dial !== null && this.#socket === socket && next < chunk.length) {
       next += this.#dial.handshake.read(chunk, next, chunk.length);
+      this.#proxy.heard(this.#dial);
       this.#drive(this.#dial);
     }
     if (next === chunk.length || this.#socket !== socket || this.#dial !== null) return;

@@ -10,6 +10,7 @@ import { type Dial, type DialOwner, DialPool } from "./dial.ts";
 import type { SocketEnvironment } from "./environment.ts";
 import type { Credentials } from "./handshake.ts";
 import { type Lookup, NameResolver } from "./name-resolver.ts";
+import { Pipelining } from "./pipelining.ts";
 import type { Destination, Refusal } from "./ports.ts";
 import { type ProxyUrl, redacted } from "./proxy-url.ts";
 import { SocksRefusal } from "./refusal.ts";
@@ -22,6 +23,7 @@ export class SocksProxy {
   readonly environment: SocketEnvironment;
   readonly credentials: Credentials | null;
   readonly resolver: NameResolver;
+  readonly pipelining: Pipelining;
   /** Scratch for one system call at a time: a row, an address. */
   readonly row: Int32Array = new Int32Array(2);
   readonly words: Int32Array = new Int32Array(5);
@@ -42,6 +44,7 @@ export class SocksProxy {
     this.credentials =
       user === null ? null : { user: octets.encode(user), password: octets.encode(password ?? "") };
     this.resolver = new NameResolver(environment.turn, lookup);
+    this.pipelining = new Pipelining(this.label, user !== null, environment);
     this.#url = url;
     const literal = parseAddress(url.host);
     if (literal !== null) this.#addresses = this.#withPort([literal]);
@@ -58,7 +61,33 @@ export class SocksProxy {
 
   giveDial(dial: Dial): void {
     this.environment.timers.clear(dial.timer);
+    this.pipelining.ended(dial);
     this.#dials.give(dial);
+  }
+
+  /** `dial` is connected: the handshake begins. */
+  beginHandshake(dial: Dial): void {
+    this.pipelining.begin(dial);
+    dial.begin(this.label, this.credentials);
+    this.setDeadline(dial, 2);
+  }
+
+  /** A message of `dial` has left: the proxy's own work is bounded by half of the dial, the destination's by all of it. */
+  written(dial: Dial): void {
+    const { handshake } = dial;
+    const { timers } = this.environment;
+    handshake.written();
+    if (dial.ahead || handshake.awaitsReply) dial.requestedAt = timers.now();
+    if (dial.ahead && dial.trial) {
+      timers.set(dial.timer, Math.min(timers.now() + this.pipelining.patience, dial.deadline));
+    } else {
+      this.setDeadline(dial, handshake.awaitsReply ? 1 : 2);
+    }
+  }
+
+  /** Octets of `dial` have come: one that spoke ahead may now wait for the destination alone. */
+  heard(dial: Dial): void {
+    if (dial.ahead && !dial.trial && dial.handshake.awaitsReply) this.setDeadline(dial, 1);
   }
 
   /** Gives the next step of a dial its time: a share of the whole, or what is left of it. */

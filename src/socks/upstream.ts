@@ -18,6 +18,7 @@ import { LayeredDatagrams } from "./layered-datagrams.ts";
 import { LayeredSocksStream } from "./layered-stream.ts";
 import { Command } from "./message.ts";
 import type { Lookup } from "./name-resolver.ts";
+import type { Pipelining } from "./pipelining.ts";
 import type {
   Association,
   AssociationHandler,
@@ -65,6 +66,11 @@ export class SocksUpstream implements Upstream {
       openControl: (handler) => this.#dial(Command.UDP_ASSOCIATE, null, handler),
       createSocket: (handler) => this.#createSocket(handler),
     };
+  }
+
+  /** Whether handshakes leave in one write. */
+  get pipelining(): Pick<Pipelining, "status" | "trials" | "redone"> {
+    return this.#proxy.pipelining;
   }
 
   /** Looks the proxy's name up. Never rejects: dials and the probe tell if it does not resolve. */

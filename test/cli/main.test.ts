@@ -90,6 +90,7 @@ describe("mistakes", () => {
     ],
     ["exec --tcp-half-closed 0 true", 125, 'cannot use --tcp-half-closed: "0" is out of range; w'],
     ["exec --congestion bbr true", 125, 'cannot use --congestion: "bbr"'],
+    ["exec --pipeline yes true", 125, 'cannot use --pipeline: "yes" is not known; write one of au'],
     ["exec --udp-timeout 3x true", 125, 'cannot use --udp-timeout: "3x" is not a duration; write'],
     ["exec --log-level x true", 125, 'cannot use --log-level: "x" is not a log level; write one'],
     ["run", 2, "required option '-d, --device <name>' not specified; see tun2socks run --help"],

@@ -39,6 +39,43 @@ async function spins(): Promise<number> {
   return wakeUps - before;
 }
 
+test("what is glued to the reply comes first, in pieces as small as they are asked for", async () => {
+  const glued = Buffer.from(Array.from({ length: 5000 }, (_, i) => (i * 31) & 0xff));
+  const server = await ScriptedServer.listen();
+  const client = new Recorder();
+  client.reading = false;
+  client.connect(open("direct", server.url));
+  const peer = await server.accept();
+  await peer.grant(glued.toString("hex"));
+  peer.socket.end();
+  await client.has("readable");
+  // Not read, it is told again.
+  client.events.length = 0;
+  await client.has("readable");
+  for (let size = 1; client.read(size) > 0; size = (size % 7) + 1);
+  expect(client.octets.equals(glued)).toBe(true);
+  expect(client.events.at(-1)).toBe("end");
+  client.stream?.close();
+});
+
+test("what is glued to the reply waits for resume, and does not spin meanwhile", async () => {
+  const server = await ScriptedServer.listen();
+  const client = new Recorder();
+  client.whenOpen = (stream) => (stream as DirectStream).pause();
+  client.connect(open("direct", server.url));
+  const peer = await server.accept();
+  await peer.grant("6869");
+  await client.has("open");
+  expect(await spins()).toBe(0);
+  client.reading = true;
+  within(() => (client.stream as DirectStream).resume());
+  // Never from inside a method of the stream.
+  expect(client.events).toEqual(["open"]);
+  await until("payload", () => client.text === "hi");
+  expect(await spins()).toBe(0);
+  client.stream?.close();
+});
+
 test("shutdown is a half-close: the other direction lives on", async () => {
   const { client, peer, stream } = await opened();
   client.send("all");

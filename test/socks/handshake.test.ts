@@ -72,6 +72,37 @@ describe("negotiation", () => {
     expect(send(handshake)).toBe(REQUEST);
   });
 
+  test.each([
+    [null, `050100${REQUEST}`, "0500"],
+    [secret, `05010201026d6506534543524554${REQUEST}`, "05020100"],
+  ])(
+    "ahead it is one message, and its answers may come in any pieces",
+    (credentials, sent, met) => {
+      const answer = `${met}05000001c000020109c4`;
+      for (let cut = 0; cut <= answer.length; cut += 2) {
+        const handshake = new Handshake();
+        handshake.begin("socks5://p:1080", credentials, Command.CONNECT, null, target, true);
+        expect(send(handshake)).toBe(sent);
+        const first = receive(handshake, answer.slice(0, cut));
+        const second = receive(handshake, `${answer.slice(cut)}ffff`);
+        expect([first + second, handshake.granted]).toEqual([answer.length / 2, true]);
+        expect(formatEndpoint(handshake.bound)).toBe("192.0.2.1:2500");
+      }
+    },
+  );
+
+  test("ahead asks for nothing where nothing is asked for, nor for a name that is too long", () => {
+    const probe = new Handshake();
+    probe.begin("socks5://p:1080", secret, NO_COMMAND, null, target, true);
+    expect(send(probe)).toBe("050102");
+    const long = new Handshake();
+    long.begin("socks5://p:1080", null, Command.CONNECT, "x".repeat(256), target, true);
+    expect(send(long)).toBe("050100");
+    receive(long, "0500");
+    send(long);
+    expect(refusal(long)).toMatch(/^reply 4 .* longer than 255/);
+  });
+
   test("a status in version 05 is understood", () => {
     const handshake = begin(secret);
     send(handshake);
