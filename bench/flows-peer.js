@@ -1,12 +1,15 @@
 // The other processes of bench/flows.js.
 //   server ADDRESS PORT     a SOCKS5 server that grants every CONNECT and says nothing more
-//   client ADDRESS COUNT    opens COUNT connections, prints a line, closes them when its input ends
+//   client ADDRESS COUNTS   opens so many connections, prints how many there are, closes them when its input ends; of several
+//                           COUNTS ("1000,4000") it goes on to the next at each line of its input. If they stop to open it
+//                           prints how many did, and goes no further
 
 import { connect, createServer } from "node:net";
+import { createInterface } from "node:readline";
 
 const [role, address, number] = process.argv.slice(2);
 if (role === "server") serve(Number(number));
-else await open(Number(number));
+else await open(number.split(",").map(Number));
 
 function serve(port) {
   const server = createServer((socket) => {
@@ -22,25 +25,41 @@ function serve(port) {
   server.listen({ port, host: address, backlog: 4096 });
 }
 
-async function open(count) {
-  const sockets = [];
+async function open(counts) {
   // As many at a time as the tunnel may have pending from one source.
   const AT_A_TIME = 200;
-  for (let n = 0; n < count; n += AT_A_TIME) {
-    const batch = Array.from({ length: Math.min(AT_A_TIME, count - n) }, () => one());
-    sockets.push(...(await Promise.all(batch)));
+  const lines = createInterface({ input: process.stdin });
+  const ended = new Promise((resolve) => lines.once("close", resolve));
+  const sockets = [];
+  for (const count of counts) {
+    if (sockets.length > 0) await new Promise((resolve) => lines.once("line", resolve));
+    while (sockets.length < count) {
+      const wanted = Math.min(AT_A_TIME, count - sockets.length);
+      const batch = await Promise.all(Array.from({ length: wanted }, one));
+      const opened = batch.filter((socket) => socket !== null);
+      sockets.push(...opened);
+      if (opened.length < wanted) break;
+    }
+    console.log(sockets.length);
+    if (sockets.length < count) break;
   }
-  console.log(count);
-  await new Promise((resolve) => process.stdin.resume().once("end", resolve));
+  await ended;
   for (const socket of sockets) socket.end();
   await Promise.all(sockets.map((s) => new Promise((resolve) => s.once("close", resolve))));
+  process.exit(0);
 }
 
+/** A connection, or null. */
 function one() {
-  return new Promise((resolve, reject) => {
+  return new Promise((resolve) => {
     const socket = connect({ host: address, port: 80 });
-    socket.once("connect", () => resolve(socket));
-    socket.once("error", reject);
+    const late = setTimeout(() => socket.destroy(), 5000);
+    socket.once("connect", () => {
+      clearTimeout(late);
+      resolve(socket);
+    });
+    socket.on("error", () => {});
+    socket.once("close", () => resolve(null));
     socket.resume();
   });
 }

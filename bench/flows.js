@@ -11,7 +11,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { median } from "./topology.js";
+import { median } from "./statistics.js";
 
 const { values } = parseArgs({
   options: {
@@ -56,7 +56,10 @@ async function memory(flows) {
       { stdio: ["pipe", "pipe", "inherit"] },
     );
     await new Promise((resolve, reject) => {
-      client.stdout.once("data", resolve);
+      client.stdout.once("data", (opened) => {
+        if (Number(opened) === flows) resolve();
+        else reject(new Error(`only ${Number(opened)} connections opened`));
+      });
       client.once("exit", () => reject(new Error("the client ended early")));
     });
     const opened = resident(product.pid);

@@ -1,5 +1,5 @@
 // A small client of iperf3's protocol that speaks SOCKS5 first: what one stream gets through a SOCKS server
-// without a TUN. Usage: iperf3-client.js SOCKS_HOST:PORT SERVER:PORT SECONDS up|down. Prints Gbit/s.
+// without a TUN, or several. Usage: iperf3-client.js SOCKS_HOST:PORT SERVER:PORT SECONDS up|down [STREAMS]. Prints Gbit/s.
 //
 // States as in iperf3's src/iperf_api.h.
 
@@ -16,8 +16,9 @@ const DISPLAY_RESULTS = 14;
 const IPERF_DONE = 16;
 const BLOCK = 128 * 1024;
 
-const [socks, server, secondsText, direction] = process.argv.slice(2);
+const [socks, server, secondsText, direction, streamsText = "1"] = process.argv.slice(2);
 const seconds = Number(secondsText);
+const parallel = Number(streamsText);
 const down = direction === "down";
 const [serverHost, serverPort] = server.split(":");
 const cookie = Buffer.from(`${randomBytes(18).toString("hex")}\0`);
@@ -25,7 +26,7 @@ let received = 0;
 
 const { socket: control, reader } = await dial();
 control.write(cookie);
-for (let stream, started, elapsed; ; ) {
+for (let streams = [], started, elapsed; ; ) {
   const state = (await reader.take(1))[0];
   if (state === PARAM_EXCHANGE) {
     sendJson({
@@ -34,26 +35,33 @@ for (let stream, started, elapsed; ; ) {
       time: seconds,
       num: 0,
       blockcount: 0,
-      parallel: 1,
+      parallel,
       len: BLOCK,
       pacing_timer: 1000,
       client_version: "3.12",
       ...(down ? { reverse: true } : {}),
     });
   } else if (state === CREATE_STREAMS) {
-    stream = (await dial(down)).socket;
-    stream.write(cookie);
+    // One after another: the server takes them in order.
+    while (streams.length < parallel) {
+      const { socket } = await dial(down);
+      streams.push(socket);
+      socket.write(cookie);
+    }
   } else if (state === TEST_START) {
     // The next state starts the clock.
   } else if (state === TEST_RUNNING) {
     started = performance.now();
-    if (!down) blast(stream);
+    if (!down) for (const stream of streams) blast(stream);
     setTimeout(() => {
       elapsed = (performance.now() - started) / 1000;
-      const octets = down ? received : stream.bytesWritten - stream.writableLength;
+      let octets = received;
+      if (!down) for (const one of streams) octets += one.bytesWritten - one.writableLength;
       console.log(((octets * 8) / elapsed / 1e9).toFixed(3));
-      stream.pause();
-      stream.finished = true;
+      for (const stream of streams) {
+        stream.pause();
+        stream.finished = true;
+      }
       control.write(Buffer.from([TEST_END]));
     }, seconds * 1000);
   } else if (state === EXCHANGE_RESULTS) {
@@ -62,18 +70,17 @@ for (let stream, started, elapsed; ; ) {
       cpu_util_user: 0,
       cpu_util_system: 0,
       sender_has_retransmits: 0,
-      streams: [
-        {
-          id: 1,
-          bytes: received,
-          retransmits: 0,
-          jitter: 0,
-          errors: 0,
-          packets: 0,
-          start_time: 0,
-          end_time: seconds,
-        },
-      ],
+      streams: streams.map((_stream, i) => ({
+        // iperf3 numbers its streams 1, 3, 4, 5 and so on.
+        id: i === 0 ? 1 : i + 2,
+        bytes: received / parallel,
+        retransmits: 0,
+        jitter: 0,
+        errors: 0,
+        packets: 0,
+        start_time: 0,
+        end_time: seconds,
+      })),
     });
     const length = (await reader.take(4)).readUInt32BE(0);
     await reader.take(length);

@@ -17,7 +17,8 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { ip, listening, median, SERVER_IPV4, Topology } from "./topology.js";
+import { median } from "./statistics.js";
+import { ip, listening, SERVER_IPV4, Topology } from "./topology.js";
 
 /** Delay is one way, in ms. Octets make a row last some 20 s or more at the pace of the kernel's Reno. */
 const ROWS = [

@@ -9,7 +9,8 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { listening, median, SERVER_IPV4, Topology } from "./topology.js";
+import { median } from "./statistics.js";
+import { listening, SERVER_IPV4, Topology } from "./topology.js";
 
 const { values } = parseArgs({
   options: {

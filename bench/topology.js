@@ -10,11 +10,14 @@ export class Topology {
   constructor() {
     this.client = `t2s-client-${process.pid}`;
     this.server = `t2s-server-${process.pid}`;
-    this.children = [];
+    this.children = new Set();
+    this.namespaces = [];
     process.once("exit", () => this.close());
     for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(130));
-    ip("netns", "add", this.client);
-    ip("netns", "add", this.server);
+    for (const namespace of [this.client, this.server]) {
+      ip("netns", "add", namespace);
+      this.namespaces.push(namespace);
+    }
     ip(
       "-n",
       this.client,
@@ -38,8 +41,6 @@ export class Topology {
       ip("-n", namespace, "link", "set", device, "up");
       ip("-n", namespace, "link", "set", "lo", "up");
     }
-
-    this.namespaces = [this.client, this.server];
   }
 
   /** Makes one more namespace, not connected to anything; it is also a property of this name. */
@@ -52,40 +53,57 @@ export class Topology {
     return whole;
   }
 
-  /** Starts a program that stays; it is ended by close(). */
+  /** Starts a program that stays; it is ended by close(), with whatever it started itself. */
   start(namespace, argv, options = {}) {
     const child = spawn("ip", ["netns", "exec", namespace, ...argv], {
       stdio: ["ignore", "pipe", "pipe"],
+      detached: true,
       ...options,
     });
-    this.children.push(child);
+    this.children.add(child);
+    child.once("exit", () => this.children.delete(child));
     return child;
+  }
+
+  /** Ends a program that was started, and its process group. Resolves when it has ended. */
+  async end(child) {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    killGroup(child);
+    await ended;
   }
 
   /** Runs a program to its end. Resolves with { status, stdout, stderr, milliseconds }. */
   run(namespace, argv, { timeout = 60_000, ...options } = {}) {
     return new Promise((resolve) => {
       const started = performance.now();
-      const child = spawn("ip", ["netns", "exec", namespace, ...argv], {
-        stdio: ["ignore", "pipe", "pipe"],
-        timeout,
-        ...options,
-      });
+      const child = this.start(namespace, argv, options);
+      const late = setTimeout(() => killGroup(child), timeout);
       let stdout = "";
       let stderr = "";
       child.stdout.on("data", (chunk) => (stdout += chunk));
       child.stderr.on("data", (chunk) => (stderr += chunk));
-      child.on("close", (status) =>
-        resolve({ status, stdout, stderr, milliseconds: performance.now() - started }),
-      );
+      child.on("close", (status) => {
+        clearTimeout(late);
+        resolve({ status, stdout, stderr, milliseconds: performance.now() - started });
+      });
     });
   }
 
   close() {
-    for (const child of this.children) if (child.exitCode === null) child.kill("SIGKILL");
-    this.children = [];
+    for (const child of this.children) killGroup(child);
+    this.children.clear();
     for (const namespace of this.namespaces) spawnSync("ip", ["netns", "del", namespace]);
     this.namespaces = [];
+  }
+}
+
+/** Each program is started as the leader of a group of its own. */
+function killGroup(child) {
+  try {
+    process.kill(-child.pid, "SIGKILL");
+  } catch {
+    // It has ended, or could not be started.
   }
 }
 
@@ -102,10 +120,4 @@ export async function listening(topology, namespace, port) {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   throw new Error(`nothing listens on port ${port}`);
-}
-
-export function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
