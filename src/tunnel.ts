@@ -9,6 +9,7 @@ import type { Loop, LoopParticipant } from "./loop.ts";
 import { RX_ROW } from "./native/binding.ts";
 import type { Relay } from "./relay/relay.ts";
 import type {
+  Neighbours,
   StackListener,
   StackOptions,
   TcpConnection,
@@ -26,9 +27,21 @@ export interface TunnelOptions {
   readonly loop: Loop;
   readonly relay: Relay;
   /** What the device does not tell: addresses, echo policy, time-outs, bounds. */
-  readonly stack: Omit<StackOptions, "mtu" | "offload">;
+  readonly stack: Omit<StackOptions, "mtu" | "offload" | "neighbours">;
+  /** The tunnels that serve the other queues of the device (src/workers); undefined: it has one queue. */
+  readonly neighbours?: TunnelNeighbours;
   /** The device failed for good. The tunnel is closed already. */
   readonly onDeviceError: (error: TunnelError) => void;
+}
+
+/** The other workers of a device with several queues: whose packets are whose, and those that were handed to us. */
+export interface TunnelNeighbours extends Neighbours {
+  /** Calls `onArrival` when something was handed over. */
+  start(onArrival: () => void): void;
+  /** Gives the stack a batch of what was handed over, in [start, end) of the memory. True: there is more. */
+  deliver(stack: Stack, start: number, end: number): boolean;
+  /** The end of a batch: those to whom something was handed over are woken. */
+  notify(): void;
 }
 
 export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant {
@@ -40,6 +53,8 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
   readonly #relay: Relay;
   readonly #tx: TxBatch;
   readonly #onDeviceError: (error: TunnelError) => void;
+  readonly #neighbours: TunnelNeighbours | null;
+  #arrival: NodeJS.Immediate | null = null;
   #open = true;
 
   constructor(options: TunnelOptions) {
@@ -48,9 +63,15 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
     this.#loop = loop;
     this.#relay = options.relay;
     this.#onDeviceError = options.onDeviceError;
+    this.#neighbours = options.neighbours ?? null;
     this.#tx = new TxBatch(loop.memory.headersStart, loop.memory.headersEnd);
     this.stack = new Stack(
-      { ...options.stack, mtu: device.mtu, offload: device.offload },
+      {
+        ...options.stack,
+        mtu: device.mtu,
+        offload: device.offload,
+        ...(options.neighbours === undefined ? {} : { neighbours: options.neighbours }),
+      },
       loop.memory,
       loop.timers,
       this,
@@ -60,6 +81,7 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
   /** Starts serving the device. */
   start(): void {
     this.#loop.add(this);
+    this.#neighbours?.start(this.#onArrival);
     this.device.start(this);
   }
 
@@ -67,6 +89,7 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    if (this.#arrival !== null) clearImmediate(this.#arrival);
     this.#relay.close();
     // The resets of the flows: a device that stays would leave their clients waiting.
     this.flush();
@@ -78,6 +101,11 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
     const stack = this.stack;
     this.#loop.enter();
     try {
+      if (this.#neighbours !== null) {
+        // What was handed over came before this batch; the arena behind it is free.
+        const last = (count - 1) * RX_ROW;
+        this.#deliver(this.#neighbours, (rows[last] as number) + (rows[last + 1] as number));
+      }
       for (let i = 0, row = 0; i < count; i++, row += RX_ROW) {
         const start = rows[row] as number;
         stack.input(
@@ -90,6 +118,7 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
         );
       }
       stack.endBatch();
+      this.#neighbours?.notify();
     } finally {
       this.#loop.leave();
     }
@@ -112,6 +141,26 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
     this.#loop.schedule();
   }
 
+  /** A turn without the device. */
+  readonly #onArrival = (): void => {
+    this.#arrival = null;
+    const neighbours = this.#neighbours;
+    if (!this.#open || neighbours === null) return;
+    this.#loop.enter();
+    try {
+      this.#deliver(neighbours, this.#loop.memory.rxStart);
+      neighbours.notify();
+    } finally {
+      this.#loop.leave();
+    }
+  };
+
+  #deliver(neighbours: TunnelNeighbours, start: number): void {
+    const { rxEnd } = this.#loop.memory;
+    const isMore = neighbours.deliver(this.stack, (start + ALIGN - 1) & -ALIGN, rxEnd);
+    if (isMore && this.#arrival === null) this.#arrival = setImmediate(this.#onArrival);
+  }
+
   flush(): void {
     const tx = this.#tx;
     for (let more = true; more; ) {
@@ -120,3 +169,6 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
     }
   }
 }
+
+/** Of packets in the rx arena, as the addon has it. */
+const ALIGN = 64;

@@ -7,6 +7,7 @@
  */
 
 import { Fragmenter } from "./fragmentation.ts";
+import { share } from "./hand-over.ts";
 import { type PagePool, SMALL_PAGE } from "./page-pool.ts";
 import type {
   PacketSink,
@@ -64,7 +65,8 @@ export class Icmp {
   /** Where the body of the message being built goes. */
   #target: Uint8Array;
   #at = 0;
-  #tokens = ERROR_BURST;
+  readonly #burst: number;
+  #tokens: number;
   #refilledAt: number;
 
   constructor(
@@ -83,6 +85,8 @@ export class Icmp {
     this.#stats = stats;
     this.#fragmenter = new Fragmenter(memory.bytes, options.mtu, options.secret[2]);
     this.#target = this.#inline;
+    this.#burst = share(ERROR_BURST, options);
+    this.#tokens = this.#burst;
     this.#refilledAt = timers.now();
     for (let i = 0; i < MAX_ICMP_QUEUE; i++) {
       this.#src.push(new Endpoint());
@@ -184,7 +188,8 @@ export class Icmp {
   /** False: too many errors of late (RFC 4443 §2.4 (f)); counted. */
   takeToken(): boolean {
     const now = this.#timers.now();
-    this.#tokens = Math.min(ERROR_BURST, this.#tokens + (now - this.#refilledAt));
+    const refill = ((now - this.#refilledAt) * this.#burst) / 1000;
+    this.#tokens = Math.min(this.#burst, this.#tokens + refill);
     this.#refilledAt = now;
     if (this.#tokens < 1) {
       this.#stats.icmpRateLimited++;

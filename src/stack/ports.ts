@@ -13,6 +13,7 @@
  */
 
 import type { Endpoint } from "./wire/address.ts";
+import type { IpHeader } from "./wire/ip.ts";
 
 /** One memory per worker. Every offset is an int32 into `bytes`. */
 export interface StackMemory {
@@ -72,7 +73,37 @@ export interface StackOptions {
   readonly maxHalfOpen?: number;
   readonly maxTimeWait?: number;
   readonly maxFragmentOctets?: number;
+  /** The other stacks of the same device. Budget and bounds above are then of all together, tables apart: a share each. */
+  readonly neighbours?: Neighbours;
 }
+
+/**
+ * The stacks of a device with several queues, seen from one of them. The kernel puts a packet into the queue that last
+ * wrote one of its flow, else into any; a flow is where it began. So what a stack has no flow for may be another's.
+ */
+export interface Neighbours {
+  /** Stacks in all, this one too. */
+  readonly count: number;
+  /**
+   * Whose the flow of these two ends is; nobody's becomes ours. Of a UDP flow the client alone says it, and `dst` is
+   * unspecified. A number of another stack, or {@link Owner}.OURS: `release` has to follow once.
+   */
+  claim(src: Endpoint, dst: Endpoint): number;
+  /** The same of a flow that we do not have, leaving it: Owner.NOBODY if no other stack has it. */
+  find(src: Endpoint, dst: Endpoint): number;
+  /** A flow that we claimed is no more. */
+  release(src: Endpoint, dst: Endpoint): void;
+  /** Who puts the datagram of this fragment together: the same for all of its fragments. */
+  ownerOfFragment(ip: IpHeader): number;
+  /**
+   * Copies a packet for stack `owner`, which takes it as one from its own queue; `ip` may be a reassembled one, flags and
+   * size as Stack.input has them. False: there is no room, the packet is lost.
+   */
+  handOver(owner: number, ip: IpHeader, flags: number, gsoSize: number): boolean;
+}
+
+/** What {@link Neighbours} say besides the number of another stack. */
+export const Owner = { OURS: -1, NOBODY: -2 } as const;
 
 /**
  * How a pending open or a datagram is refused. docs/refusals.md says what a program sees.

@@ -10,9 +10,17 @@
  */
 
 import { Reassembler } from "./fragments.ts";
+import { handOver, share } from "./hand-over.ts";
 import { Icmp } from "./icmp.ts";
 import { PagePool } from "./page-pool.ts";
-import type { PacketSink, StackListener, StackMemory, StackOptions } from "./ports.ts";
+import {
+  type Neighbours,
+  Owner,
+  type PacketSink,
+  type StackListener,
+  type StackMemory,
+  type StackOptions,
+} from "./ports.ts";
 import { StackStats } from "./stats.ts";
 import { DEFAULT_BUDGET } from "./tcp/budget.ts";
 import { TcpFlows } from "./tcp/flows.ts";
@@ -31,6 +39,7 @@ export class Stack {
   readonly #udp: UdpFlows;
   readonly #tcp: TcpFlows;
   readonly #servesV6: boolean;
+  readonly #neighbours: Neighbours | null;
 
   /** Records of octets in order, out of order, in flight: 0 when no TCP flow holds any. */
   get ranges(): number {
@@ -43,7 +52,9 @@ export class Stack {
     const { stats } = this;
     this.#bytes = memory.bytes;
     this.#servesV6 = options.mtu >= MIN_MTU_V6;
-    this.pages = new PagePool(memory, timers, options.memoryBudget ?? DEFAULT_BUDGET);
+    this.#neighbours = options.neighbours ?? null;
+    const budget = share(options.memoryBudget ?? DEFAULT_BUDGET, options);
+    this.pages = new PagePool(memory, timers, budget);
     this.#icmp = new Icmp(options, memory, this.pages, timers, listener, stats);
     this.#fragments = new Reassembler(
       memory,
@@ -84,6 +95,8 @@ export class Stack {
     if (this.#isMartian(ip)) return;
     if (!ip.isFragment) {
       this.#dispatch(ip, flags, gsoSize);
+    } else if (this.#isReassembledElsewhere(ip, flags, gsoSize)) {
+      return;
     } else if (this.#fragments.input(ip) && !this.#isMartian(ip)) {
       // Only now it is known to be TCP where extension headers were in the fragments.
       this.#dispatch(ip, 0, 0);
@@ -130,7 +143,16 @@ export class Stack {
   #icmpInput(ip: IpHeader, flags: number): void {
     if (!this.#icmp.input(ip, flags)) return;
     const { message } = this.#icmp;
-    if (message.quotedProtocol === Protocol.TCP) this.#tcp.icmpError(message);
+    if (message.quotedProtocol === Protocol.TCP) this.#tcp.icmpError(message, ip, flags);
+  }
+
+  #isReassembledElsewhere(ip: IpHeader, flags: number, gsoSize: number): boolean {
+    const neighbours = this.#neighbours;
+    if (neighbours === null) return false;
+    const owner = neighbours.ownerOfFragment(ip);
+    if (owner === Owner.OURS) return false;
+    handOver(neighbours, this.stats, owner, ip, flags, gsoSize);
+    return true;
   }
 
   /** Destinations that would reach the proxy's own host or nobody, and packets from ourselves to ourselves. */

@@ -3,6 +3,9 @@
  */
 export class StackStats {
   packetsIn = 0;
+  /** Given to another stack of the device, which has their flow and counts them too; lost because it lags behind. */
+  handedOver = 0;
+  handOverFull = 0;
 
   // IP: packets that could not be used
   ipTruncated = 0;

@@ -9,9 +9,10 @@
 
 import { FlowTable } from "./flow-table.ts";
 import { Fragmenter } from "./fragmentation.ts";
+import { handOver } from "./hand-over.ts";
 import type { Icmp } from "./icmp.ts";
 import type { PacketSink, StackListener, StackMemory, StackOptions } from "./ports.ts";
-import { GsoType, MAX_SLICES, PacketFlag } from "./ports.ts";
+import { GsoType, MAX_SLICES, Owner, PacketFlag } from "./ports.ts";
 import type { StackStats } from "./stats.ts";
 import type { Timers } from "./timer-wheel.ts";
 import { ClientFlow, FlowOrder, type UdpOwner } from "./udp-flow.ts";
@@ -86,11 +87,12 @@ export class UdpFlows implements UdpOwner {
     const end = ip.payloadStart + header.length;
     const isSuper = (gsoType & ~GsoType.ECN) === GsoType.UDP_L4;
     const segment = isSuper && gsoSize > 0 && gsoSize < end - start ? gsoSize : 0;
-    this.stats.udpDatagramsIn += segment > 0 ? Math.ceil((end - start) / segment) : 1;
     this.#client.copy(ip.src).port = header.srcPort;
     this.#target.copy(ip.dst).port = header.dstPort;
 
     const index = this.#table.find(this.#client, NOWHERE);
+    if (index < 0 && this.#isElsewhere(ip, flags, gsoSize)) return;
+    this.stats.udpDatagramsIn += segment > 0 ? Math.ceil((end - start) / segment) : 1;
     const flow = index >= 0 ? (this.#flows[index] as ClientFlow) : this.#open(ip);
     if (flow === null) return;
     if (index >= 0) flow.remember(this.#bytes, ip, this.#target);
@@ -177,6 +179,7 @@ export class UdpFlows implements UdpOwner {
     this.#table.remove(flow.index);
     this.#flows[flow.index] = undefined;
     this.stats.udpFlows = this.#table.size;
+    this.#options.neighbours?.release(flow.client, NOWHERE);
   }
 
   /** Parses header and checksum; counts what cannot be used. */
@@ -208,6 +211,16 @@ export class UdpFlows implements UdpOwner {
         return false;
       }
     }
+    return true;
+  }
+
+  /** A neighbour has the flow of this client, and is given the packet; else the client is ours from now on. */
+  #isElsewhere(ip: IpHeader, flags: number, gsoSize: number): boolean {
+    const { neighbours } = this.#options;
+    if (neighbours === undefined) return false;
+    const owner = neighbours.claim(this.#client, NOWHERE);
+    if (owner === Owner.OURS) return false;
+    handOver(neighbours, this.stats, owner, ip, flags, gsoSize);
     return true;
   }
 

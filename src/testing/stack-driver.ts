@@ -8,7 +8,7 @@
 
 import { type MemoryLayout, plainMemory } from "../memory.ts";
 import { RX_ROW } from "../native/binding.ts";
-import type { StackListener, StackOptions } from "../stack/ports.ts";
+import type { Neighbours, StackListener, StackOptions } from "../stack/ports.ts";
 import { Stack } from "../stack/stack.ts";
 import { TxBatch } from "../tun/batch.ts";
 import type { TunDeviceHandler } from "../tun/device.ts";
@@ -19,7 +19,9 @@ export interface StackDriverOptions extends MemoryDeviceOptions {
   /** Octets of pages, 48 MiB by default; the batch regions come on top. */
   readonly pages?: number;
   /** Anything of the stack's own options; MTU and offload come from the device. */
-  readonly stack?: Partial<Omit<StackOptions, "mtu" | "offload">>;
+  readonly stack?: Partial<Omit<StackOptions, "mtu" | "offload" | "neighbours">>;
+  /** Makes the stack one of several of its device. */
+  readonly neighbours?: (memory: MemoryLayout) => Neighbours;
 }
 
 /** What a test listens to; `onDirty` is the driver's. */
@@ -47,6 +49,9 @@ export class StackDriver implements TunDeviceHandler {
         ...options.stack,
         mtu: this.device.mtu,
         offload: this.device.offload,
+        ...(options.neighbours === undefined
+          ? {}
+          : { neighbours: options.neighbours(this.memory) }),
       },
       this.memory,
       this.time,

@@ -7,6 +7,8 @@
  */
 
 import { keyedHash } from "../flow-table.ts";
+import { share } from "../hand-over.ts";
+import type { StackOptions } from "../ports.ts";
 import type { Connection } from "./connection.ts";
 
 /** Sends an ACK, if the limits allow it. */
@@ -50,12 +52,14 @@ export class ChallengeLimit {
   readonly #words: Int32Array = new Int32Array(1);
   readonly #key0: number;
   readonly #key1: number;
+  readonly #least: number;
   #left = 0;
   #second = -1;
 
-  constructor(secret: Uint32Array) {
-    this.#key0 = secret[1] | 0;
-    this.#key1 = secret[2] | 0;
+  constructor(options: StackOptions) {
+    this.#key0 = options.secret[1] | 0;
+    this.#key1 = options.secret[2] | 0;
+    this.#least = share(MIN_PER_SECOND, options);
   }
 
   /** False: no more in this second. `now` in ms, int32. */
@@ -65,7 +69,7 @@ export class ChallengeLimit {
       this.#second = second;
       this.#words[0] = second;
       const draw = keyedHash(this.#words, 1, this.#key0, this.#key1) >>> 0;
-      this.#left = MIN_PER_SECOND + (draw % MIN_PER_SECOND) + 1;
+      this.#left = this.#least + (draw % this.#least) + 1;
     }
     if (this.#left === 0) return false;
     this.#left--;

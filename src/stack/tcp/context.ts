@@ -6,9 +6,16 @@
  */
 
 import { FlowTable } from "../flow-table.ts";
+import { share } from "../hand-over.ts";
 import type { Icmp } from "../icmp.ts";
 import type { PagePool } from "../page-pool.ts";
-import type { CongestionName, StackListener, StackMemory, StackOptions } from "../ports.ts";
+import type {
+  CongestionName,
+  Neighbours,
+  StackListener,
+  StackMemory,
+  StackOptions,
+} from "../ports.ts";
 import type { StackStats } from "../stats.ts";
 import type { Timer, Timers } from "../timer-wheel.ts";
 import type { Endpoint } from "../wire/address.ts";
@@ -41,6 +48,7 @@ export class TcpContext {
   readonly tso6: boolean;
   readonly ranges: Ranges = new Ranges(MAX_RANGES);
   readonly table: FlowTable;
+  readonly neighbours: Neighbours | null;
   /** By index in the table. */
   readonly connections: (Connection | null)[] = [];
   readonly pending: PendingOpens;
@@ -101,9 +109,10 @@ export class TcpContext {
     this.tso4 = options.offload.checksum && options.offload.tso4;
     this.tso6 = options.offload.checksum && options.offload.tso6;
     this.table = new FlowTable(options.secret, options.maxTcpFlows ?? DEFAULT_MAX_FLOWS);
+    this.neighbours = options.neighbours ?? null;
     this.maxTimeWait = options.maxTimeWait ?? DEFAULT_MAX_TIME_WAIT;
-    this.challenges = new ChallengeLimit(options.secret);
-    this.maxHalfOpen = options.maxHalfOpen ?? DEFAULT_MAX_HALF_OPEN;
+    this.challenges = new ChallengeLimit(options);
+    this.maxHalfOpen = share(options.maxHalfOpen ?? DEFAULT_MAX_HALF_OPEN, options);
     this.congestion = options.congestion ?? "cubic";
     this.resets = new ResetQueue(memory.bytes, stats);
     this.lifetimes = new Lifetimes(options);
@@ -227,6 +236,7 @@ export class TcpContext {
     this.table.remove(connection.index);
     this.connections[connection.index] = null;
     connection.index = -1;
+    this.neighbours?.release(connection.client, connection.target);
     this.stats.tcpFlows--;
   }
 

@@ -2,9 +2,11 @@
  * All connections of a stack: which one a segment belongs to, opens, the events of a batch, the flush.
  */
 
+import { handOver } from "../hand-over.ts";
 import type { Icmp } from "../icmp.ts";
 import type { PagePool } from "../page-pool.ts";
 import {
+  Owner,
   PacketFlag,
   type PacketSink,
   type StackListener,
@@ -13,6 +15,7 @@ import {
 } from "../ports.ts";
 import type { StackStats } from "../stats.ts";
 import { Timer, type TimerHandler, type Timers } from "../timer-wheel.ts";
+import type { Endpoint } from "../wire/address.ts";
 import { pseudoHeaderSum, sumOctets } from "../wire/checksum.ts";
 import { IcmpKind, type IcmpMessage } from "../wire/icmp.ts";
 import { IPV4_HEADER, IPV6_HEADER, type IpHeader, Protocol } from "../wire/ip.ts";
@@ -49,6 +52,8 @@ export class TcpFlows implements TimerHandler {
   readonly #stats: StackStats;
   readonly #isn: IsnGenerator;
   readonly #segment: TcpSegment = new TcpSegment();
+  /** Of the packet that is read. */
+  #flags = 0;
   readonly #eventTimer: Timer;
   readonly #starvedTimer: Timer;
 
@@ -104,6 +109,7 @@ export class TcpFlows implements TimerHandler {
         return;
       }
     }
+    this.#flags = flags;
     s.gsoSize = gsoSize;
     s.ecn = ip.trafficClass & 3;
     ip.src.port = s.srcPort;
@@ -117,12 +123,15 @@ export class TcpFlows implements TimerHandler {
    * An ICMP error: it ends an open that is not established (RFC 1122 §4.2.3.9, RFC 5461 §4.1) or shortens the
    * segments of a flow; all others, hard ones too, are only counted (RFC 5927 §5.2).
    */
-  icmpError(message: IcmpMessage): void {
+  icmpError(message: IcmpMessage, ip: IpHeader, flags: number): void {
     const { table, connections } = this.#context;
     // About a packet of ours, or about the client's own SYN.
     let index = table.find(message.quotedDst, message.quotedSrc);
     const isOurs = index >= 0;
     if (!isOurs) index = table.find(message.quotedSrc, message.quotedDst);
+    this.#flags = flags;
+    if (index < 0 && this.#isElsewhere(message.quotedDst, message.quotedSrc, ip, 0)) return;
+    if (index < 0 && this.#isElsewhere(message.quotedSrc, message.quotedDst, ip, 0)) return;
     const c = index < 0 ? null : (connections[index] as Connection);
     if (c !== null && message.kind === IcmpKind.TOO_BIG && isOurs && tooBig(c, message)) return;
     if (c !== null && message.kind === IcmpKind.ERROR && !c.rstDue) {
@@ -220,12 +229,14 @@ export class TcpFlows implements TimerHandler {
 
   /** RFC 9293 §3.10.7.1 and §3.10.7.2. */
   #arrivesAtNone(ip: IpHeader, s: TcpSegment): void {
-    if (s.flags & RST) {
-      this.#stats.tcpStrayResets++;
+    const isOpen = (s.flags & (SYN | ACK | RST | FIN)) === SYN;
+    if (isOpen && s.srcPort !== 0 && s.dstPort !== 0) {
+      this.#open(ip, s, 0);
       return;
     }
-    if ((s.flags & (SYN | ACK | FIN)) === SYN && s.srcPort !== 0 && s.dstPort !== 0) {
-      this.#open(ip, s, 0);
+    if (this.#isElsewhere(ip.src, ip.dst, ip, s.gsoSize)) return;
+    if (s.flags & RST) {
+      this.#stats.tcpStrayResets++;
       return;
     }
     this.#stats.tcpStray++;
@@ -235,7 +246,12 @@ export class TcpFlows implements TimerHandler {
   /** A SYN for a new connection. `last`: SND.NXT of the connection before it, which our ISN has to exceed. */
   #open(ip: IpHeader, s: TcpSegment, last: number): void {
     const context = this.#context;
-    const { pending, table, timers } = context;
+    const { neighbours, pending, table, timers } = context;
+    const owner = neighbours === null ? Owner.OURS : neighbours.claim(ip.src, ip.dst);
+    if (neighbours !== null && owner !== Owner.OURS) {
+      handOver(neighbours, this.#stats, owner, ip, this.#flags, 0);
+      return;
+    }
     const source = this.#isn.source(ip.src);
     const victim = pending.victim(source);
     if (victim !== null) {
@@ -256,6 +272,7 @@ export class TcpFlows implements TimerHandler {
     }
     if (index < 0) {
       this.#stats.tcpTableFull++;
+      neighbours?.release(ip.src, ip.dst);
       return;
     }
     const c = new Connection(context, ip.src, ip.dst);
@@ -277,6 +294,15 @@ export class TcpFlows implements TimerHandler {
     } else if (c.handler === null && !c.rstDue && !c.isForgotten) {
       c.handler = handler;
     }
+  }
+
+  /** The packet is of a flow, between these two ends, that a neighbour has, and is given to it. */
+  #isElsewhere(src: Endpoint, dst: Endpoint, ip: IpHeader, gsoSize: number): boolean {
+    const { neighbours } = this.#context;
+    const owner = neighbours === null ? Owner.NOBODY : neighbours.find(src, dst);
+    if (neighbours === null || owner === Owner.NOBODY) return false;
+    handOver(neighbours, this.#stats, owner, ip, this.#flags, gsoSize);
+    return true;
   }
 
   /** Takes the options of the SYN (RFC 7323 §2.2, §3.2, RFC 2018 §2, RFC 6691, RFC 3168 §6.1.1). */

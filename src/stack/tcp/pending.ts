@@ -8,6 +8,7 @@
  * A forgotten open stays as a tombstone that absorbs its SYN's duplicates.
  */
 
+import { share } from "../hand-over.ts";
 import type { Icmp } from "../icmp.ts";
 import { copyQuote } from "../icmp.ts";
 import type { RefuseReason, StackOptions } from "../ports.ts";
@@ -39,8 +40,8 @@ export class PendingOpens {
   constructor(context: TcpContext, icmp: Icmp, options: StackOptions) {
     this.#context = context;
     this.#icmp = icmp;
-    this.#bound = options.maxPending ?? DEFAULT_MAX_PENDING;
-    this.#boundPerSource = options.maxPendingPerSource ?? DEFAULT_MAX_PER_SOURCE;
+    this.#bound = share(options.maxPending ?? DEFAULT_MAX_PENDING, options);
+    this.#boundPerSource = share(options.maxPendingPerSource ?? DEFAULT_MAX_PER_SOURCE, options);
     this.#quotes = new Uint8Array(this.#bound * QUOTE);
     this.#quoteLengths = new Uint8Array(this.#bound);
     this.#freeSlots = new Int32Array(this.#bound);
