@@ -23,6 +23,14 @@ export const RESOLVER_IPV6 = "fd00:18::3";
 /** Reserved: 198.18.0.0–198.18.0.15 and fd00:18::–fd00:18::f. */
 export const RESERVED: readonly string[] = ["198.18.0.0/28", "fd00:18::/124"];
 
+/** What stands for names under --dns fake: the rest of both ranges, as far as there is an IPv4 address for each. */
+export const FAKE_RANGES: { readonly ipv4: string; readonly ipv6: string; readonly reserved: 16 } =
+  {
+    ipv4: `198.18.0.0/${CLIENT_IPV4_PREFIX}`,
+    ipv6: `fd00:18::/${CLIENT_IPV6_PREFIX}`,
+    reserved: 16,
+  };
+
 /** An address as an endpoint with port 0. The text must be one of the constants above. */
 export function endpointOf(text: string): Endpoint {
   const address = parseAddress(text);

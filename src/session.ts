@@ -5,6 +5,7 @@
 
 import {
   endpointOf,
+  FAKE_RANGES,
   HOST_LOOPBACK_IPV4,
   HOST_LOOPBACK_IPV6,
   HOST_LOOPBACK_NAME,
@@ -25,7 +26,7 @@ import {
 } from "./memory.ts";
 import { type Addon, addon } from "./native/binding.ts";
 import { fillRandom } from "./random.ts";
-import { Relay, type RelayOptions } from "./relay/relay.ts";
+import { type DnsMode, Relay, type RelayOptions } from "./relay/relay.ts";
 import { randomCredentials } from "./socks/credentials.ts";
 import { DIAL_DEADLINE } from "./socks/environment.ts";
 import { LoopbackUpstream } from "./socks/loopback-upstream.ts";
@@ -59,7 +60,8 @@ export interface SessionOptions {
   readonly congestion?: "cubic" | "newreno";
   /** SOCKS handshakes in one write; "auto" by default. */
   readonly pipeline?: PipelineMode;
-  readonly dns: "auto" | "tcp" | "udp" | "off";
+  /** How names are looked up, see {@link DnsMode}. */
+  readonly dns: DnsMode;
   /** The resolver behind the proxy; undefined: the host's. */
   readonly dnsServer: Endpoint | undefined;
   readonly hostLoopback: boolean;
@@ -170,6 +172,7 @@ export class Session {
           mode: options.dns,
           server: this.#resolver(),
           addresses: [endpointOf(RESOLVER_IPV4), endpointOf(RESOLVER_IPV6)],
+          fakeRanges: FAKE_RANGES,
         },
         hostLoopback: {
           enabled: options.hostLoopback,

@@ -5,6 +5,7 @@
 import { type Command, Option } from "commander";
 import { TunnelError } from "../errors.ts";
 import type { Log, LogLevel } from "../log.ts";
+import type { DnsMode } from "../relay/relay.ts";
 import { Session } from "../session.ts";
 import type { PipelineMode } from "../socks/pipelining.ts";
 import { HALF_CLOSED, IDLE } from "../stack/tcp/lifetimes.ts";
@@ -20,8 +21,7 @@ import {
   usage,
 } from "./values.ts";
 
-export const DNS_MODES = ["auto", "tcp", "udp", "off"] as const;
-export type DnsMode = (typeof DNS_MODES)[number];
+export const DNS_MODES: readonly DnsMode[] = ["auto", "tcp", "udp", "off", "fake"];
 export const ICMP_MODES = ["own", "reply", "off"] as const;
 export type IcmpMode = (typeof ICMP_MODES)[number];
 export const CONGESTION_CONTROLS = ["cubic", "newreno"] as const;
@@ -62,7 +62,7 @@ export function addTunnelFlags(command: Command): Command {
     )
     .option(
       "--dns <mode>",
-      "ask names by udp, tcp, auto, or off (default: auto)",
+      "ask names by udp, tcp, auto, off, fake (default: auto)",
       value("--dns", parseChoice(DNS_MODES)),
       "auto",
     )

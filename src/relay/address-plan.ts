@@ -18,6 +18,8 @@ export const Place = {
   HOST: 2,
   /** Reserved and not in use. */
   NOWHERE: 3,
+  /** An address that stands for a name, or could. */
+  FAKE: 4,
 } as const;
 export type Place = (typeof Place)[keyof typeof Place];
 
@@ -28,6 +30,8 @@ export interface AddressPlanOptions {
   readonly hostEnabled: boolean;
   /** Ranges in text form, as `parseCidr` reads them. */
   readonly reserved: readonly string[];
+  /** Ranges whose addresses stand for names but for those above; in text form. */
+  readonly fake?: readonly string[];
 }
 
 export class AddressPlan {
@@ -35,16 +39,14 @@ export class AddressPlan {
   readonly #hosts: readonly Endpoint[];
   readonly #hostEnabled: boolean;
   readonly #reserved: readonly Cidr[];
+  readonly #fake: readonly Cidr[];
 
   constructor(options: AddressPlanOptions) {
     this.#resolvers = options.resolvers;
     this.#hosts = options.hosts;
     this.#hostEnabled = options.hostEnabled;
-    this.#reserved = options.reserved.map((text) => {
-      const range = parseCidr(text);
-      if (range === null) throw new Error(`not a range: ${text}`);
-      return range;
-    });
+    this.#reserved = options.reserved.map(rangeOf);
+    this.#fake = (options.fake ?? []).map(rangeOf);
   }
 
   /** Where the address of `target` is; its port does not matter. */
@@ -57,6 +59,9 @@ export class AddressPlan {
     }
     for (const range of this.#reserved) {
       if (cidrContains(range, target)) return Place.NOWHERE;
+    }
+    for (const range of this.#fake) {
+      if (cidrContains(range, target)) return Place.FAKE;
     }
     return Place.OUTSIDE;
   }
@@ -73,6 +78,12 @@ export class AddressPlan {
     }
     return null;
   }
+}
+
+function rangeOf(text: string): Cidr {
+  const range = parseCidr(text);
+  if (range === null) throw new Error(`not a range: ${text}`);
+  return range;
 }
 
 /** 127.0.0.1 or ::1, the family and port of `target`. */

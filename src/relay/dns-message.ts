@@ -26,6 +26,8 @@ const MAX_LABEL = 63;
 const QR = 0x80;
 const TC = 0x02;
 const RA = 0x80;
+const OPCODE = 0x78;
+const CLASS_IN = 1;
 /** Opcode and RD, which an answer repeats. */
 const REPEATED = 0x79;
 
@@ -83,6 +85,44 @@ export function asksFor(bytes: Uint8Array, start: number, name: Uint8Array): boo
     if (lowerCase(bytes[start + HEADER + i] as number) !== name[i]) return false;
   }
   return true;
+}
+
+/** The host name asked for, in lower case and one character an octet; null for one that no text can carry. */
+export function questionHost(bytes: Uint8Array): string | null {
+  let name = "";
+  for (let at = HEADER; bytes[at] !== 0; at += 1 + (bytes[at] as number)) {
+    const end = at + 1 + (bytes[at] as number);
+    if (name !== "") name += ".";
+    for (let i = at + 1; i < end; i++) {
+      const octet = lowerCase(bytes[i] as number);
+      if (!isHostOctet(octet)) return null;
+      name += String.fromCharCode(octet);
+    }
+  }
+  return name;
+}
+
+/** Letters, digits, hyphen (RFC 1123 §2.1), the underscore of custom, and octets of names in UTF-8 (RFC 2181 §11). */
+function isHostOctet(octet: number): boolean {
+  return (
+    (octet >= 0x61 && octet <= 0x7a) ||
+    (octet >= 0x30 && octet <= 0x39) ||
+    octet === 0x2d ||
+    octet === 0x5f ||
+    octet >= 0x80
+  );
+}
+
+/** QTYPE of a query. */
+export function questionType(query: Uint8Array): number {
+  const at = questionEnd(query, 0, query.length) - QUESTION_TAIL;
+  return ((query[at] as number) << 8) | (query[at + 1] as number);
+}
+
+/** True for a standard query about the Internet: OPCODE and QCLASS are what they nearly always are. */
+export function isStandard(query: Uint8Array): boolean {
+  const at = questionEnd(query, 0, query.length) - 2;
+  return ((query[2] as number) & OPCODE) === 0 && query[at] === 0 && query[at + 1] === CLASS_IN;
 }
 
 /** A name in wire form and lower case. */

@@ -1,5 +1,5 @@
 /**
- * Lookups of all clients over one association, or over TCP: `--dns auto|udp|tcp`.
+ * Lookups of all clients over one association, or over TCP: `--dns auto|udp|tcp`, and what `fake` leaves of them.
  *
  * Every query gets an id of ours, drawn at random among the free ones (RFC 5452 §9.2); an answer counts only if id,
  * question and server are those of a query in flight. Queries live for LIFE; one that cannot be answered ends in
@@ -28,6 +28,7 @@ import {
 } from "./dns-message.ts";
 import { type DnsClient, Query } from "./dns-query.ts";
 import { DnsTcp, type DnsTcpOwner } from "./dns-tcp.ts";
+import type { FakeResolver } from "./fake-resolver.ts";
 import type { HostName } from "./host-name.ts";
 import type { UdpUpstream } from "./udp-upstream.ts";
 
@@ -63,6 +64,7 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
   readonly #upstream: UdpUpstream;
   readonly #options: DnsRelayOptions;
   readonly #hostName: HostName;
+  readonly #fake: FakeResolver | null;
   readonly #tcp: DnsTcp;
   /** By id, the oldest first: all have the same life. */
   readonly #queries = new Map<number, Query>();
@@ -88,11 +90,13 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
     upstream: UdpUpstream,
     options: DnsRelayOptions,
     hostName: HostName,
+    fake: FakeResolver | null,
   ) {
     this.#context = context;
     this.#upstream = upstream;
     this.#options = options;
     this.#hostName = hostName;
+    this.#fake = fake;
     this.#tcp = new DnsTcp(this, context, upstream.upstream);
   }
 
@@ -111,6 +115,11 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
       return;
     }
     const ours = this.#context.plan.place(target) === Place.RESOLVER;
+    const local = ours && this.#fake !== null ? this.#fake.answer(bytes) : null;
+    if (local !== null) {
+      this.#reply(client, target, fitted(bytes, local));
+      return;
+    }
     const server = ours ? this.#options.server : target;
     log.debug?.(
       `dns: ${questionText(bytes, 0, bytes.length)} from ${server && formatEndpoint(server)}`,
@@ -204,12 +213,7 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
     this.#queries.delete(query.id);
     connection.settle(query);
     this.#context.stats.dnsAnswers++;
-    const fits =
-      end - start <= MIN_UDP_SIZE || end - start <= Math.min(advertisedSize(query.bytes), MAX_UDP);
-    const answer = fits
-      ? bytes.slice(start, end)
-      : emptyAnswer(query.bytes, ((bytes[start + 3] as number) & 15) as Rcode, true);
-    this.#answer(query, answer);
+    this.#answer(query, fitted(query.bytes, bytes.slice(start, end)));
     return true;
   }
 
@@ -391,6 +395,13 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
     while (this.#queries.has(id)) id = (id + 1) & 0xffff;
     return id;
   }
+}
+
+/** `answer`, or one that sends the client to TCP when it takes no datagram of that size. */
+function fitted(query: Uint8Array, answer: Uint8Array): Uint8Array {
+  const { length } = answer;
+  if (length <= MIN_UDP_SIZE || length <= Math.min(advertisedSize(query), MAX_UDP)) return answer;
+  return emptyAnswer(query, ((answer[3] as number) & 15) as Rcode, true);
 }
 
 /** What a UDP datagram holds. */

@@ -6,8 +6,8 @@
 
 import type { Answer, StringAnswer } from "dns-packet";
 import { type Endpoint, formatAddress } from "../stack/wire/address.ts";
+import { encodeAnswer } from "./dns-answer.ts";
 import { asksFor, emptyAnswer, Rcode, tryDecode, wireName } from "./dns-message.ts";
-import { dnsPacket } from "./dns-packet.ts";
 
 /** Seconds. Short: the next run may have the option off. */
 const TTL = 60;
@@ -48,17 +48,6 @@ export class HostName {
     if (packet === null || question === undefined || answers.length === 0) {
       return emptyAnswer(query, Rcode.NOERROR);
     }
-    return dnsPacket().encode({
-      type: "response",
-      id: packet.id ?? 0,
-      flags: AUTHORITATIVE | ((packet.flags ?? 0) & RECURSION_DESIRED) | RECURSION_AVAILABLE,
-      questions: [question],
-      answers,
-    });
+    return encodeAnswer(packet, answers, Rcode.NOERROR);
   }
 }
-
-/** Header flags as dns-packet takes them (RFC 1035 §4.1.1). */
-const AUTHORITATIVE = 1 << 10;
-const RECURSION_DESIRED = 1 << 8;
-const RECURSION_AVAILABLE = 1 << 7;

@@ -12,7 +12,10 @@ import { AddressPlan, DNS_PORT, loopbackOf, Place } from "./address-plan.ts";
 import { AssociationTable, maxAssociations } from "./association-table.ts";
 import { RelayContext, type RelayEnvironment } from "./context.ts";
 import { DnsRelay } from "./dns-relay.ts";
+import { type FakeName, FakeNames, type FakeRanges } from "./fake-names.ts";
+import { FakeResolver } from "./fake-resolver.ts";
 import { HostName } from "./host-name.ts";
+import type { NamePattern } from "./name-patterns.ts";
 import type { RelayStats } from "./stats.ts";
 import { TcpRelay, type TcpRelayOwner } from "./tcp-relay.ts";
 import { WaitingRoom } from "./udp-path.ts";
@@ -21,7 +24,8 @@ import { UdpUpstream } from "./udp-upstream.ts";
 
 export type { RelayEnvironment } from "./context.ts";
 
-export type DnsMode = "auto" | "tcp" | "udp" | "off";
+/** "fake": host names get addresses of ours, and flows to these go upstream by name; the rest as "auto". */
+export type DnsMode = "auto" | "tcp" | "udp" | "off" | "fake";
 
 export interface RelayOptions {
   readonly upstream: Upstream;
@@ -33,6 +37,10 @@ export interface RelayOptions {
     readonly server: Endpoint | null;
     /** Our own, of each family; ports do not matter. */
     readonly addresses: readonly Endpoint[];
+    /** The addresses of mode "fake". */
+    readonly fakeRanges?: FakeRanges;
+    /** Names that are looked up in that mode too. */
+    readonly real?: readonly NamePattern[];
   };
   readonly hostLoopback: {
     readonly enabled: boolean;
@@ -64,18 +72,23 @@ export class Relay implements TcpRelayOwner {
   readonly #context: RelayContext;
   readonly #dns: DnsRelay | null;
   readonly #routes: UdpRoutes;
-  readonly #tcpRelays = new Set<TcpRelay>();
+  readonly #fakeNames: FakeNames | null;
+  /** With the name it goes by, if it does. */
+  readonly #tcpRelays = new Map<TcpRelay, FakeName | null>();
   readonly #udpRelays = new Set<UdpRelay>();
 
   constructor(options: RelayOptions, environment: RelayEnvironment) {
     const { upstream, dns, hostLoopback, direct } = options;
     this.#options = options;
     const hostEnabled = hostLoopback.enabled && direct !== null;
+    const ranges = dns.mode === "fake" ? dns.fakeRanges : undefined;
+    this.#fakeNames = ranges === undefined ? null : new FakeNames(ranges, this.#randomWord());
     const plan = new AddressPlan({
       resolvers: dns.addresses,
       hosts: hostLoopback.addresses,
       hostEnabled,
       reserved: options.reserved,
+      ...(ranges === undefined ? {} : { fake: [ranges.ipv4, ranges.ipv6] }),
     });
     const associations = new AssociationTable(
       Math.min(maxAssociations(options.nofile), options.maxAssociations ?? Number.MAX_SAFE_INTEGER),
@@ -97,6 +110,7 @@ export class Relay implements TcpRelayOwner {
   onTcpOpen(connection: TcpConnection): TcpHandler | null {
     const { target } = connection;
     const endpoint = new Endpoint().copy(target);
+    let fake: FakeName | null = null;
     let upstream = this.#options.upstream;
     switch (this.#context.plan.place(target)) {
       case Place.RESOLVER: {
@@ -113,11 +127,20 @@ export class Relay implements TcpRelayOwner {
         break;
       case Place.NOWHERE:
         return this.#refuse(connection, "reset");
+      case Place.FAKE:
+        fake = (this.#fakeNames as FakeNames).at(target);
+        if (fake === null) this.stats.namelessFlows++;
+        if (fake === null || this.#isLoop(connection)) {
+          return this.#refuse(connection, "host-unreachable");
+        }
+        this.#fakeNames?.use(fake);
+        break;
       default:
         if (this.#isLoop(connection)) return this.#refuse(connection, "host-unreachable");
     }
-    const relay = new TcpRelay(this, this.#context, upstream, { name: null, endpoint }, connection);
-    this.#tcpRelays.add(relay);
+    const destination = { name: fake?.name ?? null, endpoint };
+    const relay = new TcpRelay(this, this.#context, upstream, destination, connection);
+    this.#tcpRelays.set(relay, fake);
     relay.start();
     return relay;
   }
@@ -136,24 +159,38 @@ export class Relay implements TcpRelayOwner {
   close(): void {
     // Else each flow that ends would start the dial of one that waits.
     this.#context.dials.clear();
-    for (const relay of this.#tcpRelays) relay.close();
+    for (const relay of this.#tcpRelays.keys()) relay.close();
     for (const relay of this.#udpRelays) relay.close();
     this.#dns?.close();
   }
 
   ended(relay: TcpRelay): void {
+    const fake = this.#tcpRelays.get(relay) ?? null;
+    if (fake !== null) this.#fakeNames?.release(fake, this.#context.timers.now());
     this.#tcpRelays.delete(relay);
   }
 
   #makeDns(proxy: UdpUpstream, hostEnabled: boolean): DnsRelay | null {
-    const { dns, hostLoopback, random } = this.#options;
+    const { dns, hostLoopback } = this.#options;
+    const names = this.#fakeNames;
     if (dns.mode === "off") return null;
     return new DnsRelay(
       this.#context,
       proxy,
-      { mode: dns.mode, server: dns.server, random: random ?? systemRandom },
+      { mode: dns.mode === "fake" ? "auto" : dns.mode, server: dns.server, random: this.#random },
       new HostName(hostLoopback.name, hostLoopback.addresses, hostEnabled),
+      names === null ? null : new FakeResolver(this.#context, names, dns.real ?? []),
     );
+  }
+
+  get #random(): (ids: Uint16Array) => void {
+    return this.#options.random ?? systemRandom;
+  }
+
+  #randomWord(): number {
+    const halves = new Uint16Array(2);
+    this.#random(halves);
+    return (halves[0] as number) * 0x10000 + (halves[1] as number);
   }
 
   #isLoop({ client, target }: TcpConnection): boolean {

@@ -13,6 +13,8 @@ export class RelayStats {
   tcpUpstreamResets = 0;
   /** Flows that were sockets of ours come back through the device. */
   loops = 0;
+  /** TCP flows, and datagrams, to an address of `--dns fake` that stands for no name. */
+  namelessFlows = 0;
   /** TCP flows alive, pending ones included. */
   tcpFlows = 0;
   /** Octets from clients that upstreams took. */
@@ -43,13 +45,17 @@ export class RelayStats {
   dnsAnswers = 0;
   /** Answered here: the name of the host. */
   dnsLocal = 0;
+  /** Answered with an address of ours (`--dns fake`). */
+  dnsFaked = 0;
+  /** Answered by SERVFAIL because every such address was in use. */
+  dnsExhausted = 0;
   /** Answered by SERVFAIL because the path failed or the deadline passed. */
   dnsFailed = 0;
   /** Queries that gave way to a newer one. */
   dnsEvicted = 0;
   /** Answers nobody waits for: late, or with another id, question or server. */
   dnsUnmatched = 0;
-  /** Messages to our resolver that are no query. */
+  /** Messages to our resolver that are no query, or none that can be read to its end. */
   dnsMalformed = 0;
   /** Times lookups went from UDP to TCP. */
   dnsFallbacks = 0;

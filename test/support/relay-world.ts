@@ -6,6 +6,7 @@
 
 import {
   endpointOf,
+  FAKE_RANGES,
   HOST_LOOPBACK_IPV4,
   HOST_LOOPBACK_IPV6,
   HOST_LOOPBACK_NAME,
@@ -14,6 +15,7 @@ import {
   RESOLVER_IPV6,
 } from "../../src/addresses.ts";
 import { createLog } from "../../src/log.ts";
+import { parseNamePattern } from "../../src/relay/name-patterns.ts";
 import { Relay, type RelayOptions } from "../../src/relay/relay.ts";
 import { splitSuperSegment } from "../../src/testing/memory-device.ts";
 import {
@@ -36,6 +38,10 @@ export interface RelayWorldOptions {
   readonly relay?: Partial<Omit<RelayOptions, "dns" | "hostLoopback">>;
   readonly dnsMode?: RelayOptions["dns"]["mode"];
   readonly dnsServer?: string | null;
+  /** Prefix of the IPv4 range of mode "fake". */
+  readonly fakePrefix?: number;
+  /** Patterns of names that mode "fake" leaves alone. */
+  readonly real?: readonly string[];
   readonly hostLoopback?: boolean;
   readonly driver?: StackDriverOptions;
 }
@@ -79,6 +85,11 @@ export class RelayWorld {
           mode: options.dnsMode ?? "auto",
           server: server === null ? null : endpoint(server),
           addresses: [endpointOf(RESOLVER_IPV4), endpointOf(RESOLVER_IPV6)],
+          fakeRanges: {
+            ...FAKE_RANGES,
+            ...(options.fakePrefix && { ipv4: `198.18.0.0/${options.fakePrefix}` }),
+          },
+          real: (options.real ?? []).map((text) => parseNamePattern(text)!),
         },
         hostLoopback: {
           enabled: options.hostLoopback ?? false,

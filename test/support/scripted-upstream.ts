@@ -85,7 +85,7 @@ export class ScriptedUpstream implements Upstream {
 export type ScriptedStream = ScriptedDirect | ScriptedLayered;
 
 abstract class ScriptedEnd {
-  /** "ADDRESS:PORT" asked for. */
+  /** "ADDRESS:PORT" or "NAME:PORT" asked for. */
   readonly target: string;
   /** What the relay did last. */
   state: "dialing" | "open" | "closed" | "reset" = "dialing";
@@ -105,7 +105,7 @@ abstract class ScriptedEnd {
 
   constructor(memory: MemoryLayout, destination: Destination, handler: StreamHandler) {
     this.memory = memory;
-    this.target = formatEndpoint(destination.endpoint);
+    this.target = formatDestination(destination);
     this.handler = handler;
   }
 
@@ -353,7 +353,7 @@ export class ScriptedAssociation implements Association {
     if (this.state !== "open") throw new Error(`association used while ${this.state}`);
     const step = segment > 0 ? segment : Math.max(1, end - start);
     if (this.#queue.length + Math.ceil((end - start) / step) > this.capacity) return false;
-    const text = formatEndpoint(to.endpoint);
+    const text = formatDestination(to);
     let at = start;
     do {
       this.#queue.push({ to: text, start: at, end: Math.min(at + step, end) });
@@ -373,6 +373,10 @@ export class ScriptedAssociation implements Association {
   close(): void {
     this.state = "closed";
   }
+}
+
+function formatDestination({ name, endpoint }: Destination): string {
+  return name === null ? formatEndpoint(endpoint) : `${name}:${endpoint.port}`;
 }
 
 function last<T>(items: readonly T[]): T {
