@@ -37,6 +37,8 @@ export interface UdpPathOwner {
   deliver(path: UdpPath, from: Endpoint, start: number, end: number): void;
   /** Datagrams to `target` cannot go. */
   refuse(path: UdpPath, target: Endpoint, answer: UdpAnswer): void;
+  /** The path's association went to another; what it kept is of no use any more. */
+  gaveWay(path: UdpPath): void;
   /** A datagram to `target` exceeds `payload` octets. */
   tooBig(path: UdpPath, target: Endpoint, payload: number): void;
 }
@@ -136,12 +138,17 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
     this.#context.timers.clear(this.#retry);
     if (this.#state !== IDLE) {
       this.#context.associations.remove(this);
-      this.giveWay();
+      this.#end();
     }
     this.#forgetWaiting();
   }
 
   giveWay(): void {
+    this.#end();
+    this.#owner.gaveWay(this);
+  }
+
+  #end(): void {
     this.#context.stats.datagramsDropped += this.#waiting.length;
     this.#context.dials.release(this);
     this.#association?.close();

@@ -112,6 +112,12 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     if (seen !== null && answer !== "silence") this.#answer(seen, answer);
   }
 
+  /** A flow that has nothing else ends: its port may never be used again, and flows outnumber associations by far. */
+  gaveWay(path: UdpPath): void {
+    const other = path === this.#proxy ? this.#host : this.#proxy;
+    if (other === null) this.close();
+  }
+
   tooBig(path: UdpPath, target: Endpoint, payload: number): void {
     const seen = this.#seenByClient(path, target);
     if (seen !== null) this.flow?.tooBig(seen, payload + (seen.isV4 ? HEADER_V4 : HEADER_V6));

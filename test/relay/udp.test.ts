@@ -238,6 +238,28 @@ test("at the bound the longest idle answered association gives way, and is made 
   expect(upstream.association.sent).toEqual([{ to: TARGET, payload: octets(5) }]);
 });
 
+test("a flow whose only association gives way ends with it: new ports leave nothing behind", () => {
+  const world = new RelayWorld({ relay: { nofile: 0 }, hostLoopback: true }); // 16
+  const { upstream, direct } = world;
+  for (let i = 0; i < 40; i++) {
+    open(world, 6000 + i);
+    world.act(() => upstream.association.deliver(TARGET, octets(1)));
+  }
+  expect(world.relay.stats).toMatchObject({ udpFlows: 16, associationsEvicted: 24 });
+  // One that talks to the host as well goes on there.
+  world.udp("198.18.0.2:9", 6024, octets(2));
+  world.act(() => direct.association.open());
+  world.act(() => direct.association.deliver("127.0.0.1:9", octets(3)));
+  for (let i = 0; i < 16; i++) {
+    open(world, 7000 + i);
+    world.act(() => upstream.association.deliver(TARGET, octets(1)));
+  }
+  expect(upstream.associations.at(24)?.state).toBe("closed");
+  world.datagrams();
+  world.act(() => direct.association.deliver("127.0.0.1:9", octets(4)));
+  expect(world.datagrams()).toHaveLength(1);
+});
+
 test("an upstream that takes fewer associations is never asked for more", () => {
   const world = new RelayWorld({ relay: { maxAssociations: 2 } });
   for (let port = 5000; port < 5003; port++) {
