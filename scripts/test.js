@@ -45,6 +45,7 @@ if (args.length === 0 && only === undefined) {
 if (only === undefined || only === "unit") suite("unit", 300_000);
 if (args.length === 0 && only === undefined) {
   step("nothing is allocated per packet", "node", ["bench/allocation.js"]);
+  step("nothing is allocated per datagram", "node", ["bench/udp-allocation.js"]);
   for (const name of readdirSync("examples")) step(`example ${name}`, "node", [`examples/${name}`]);
 }
 if (only === undefined || only === "e2e") {
