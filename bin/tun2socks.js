@@ -5,7 +5,7 @@
 
 const { existsSync, readFileSync } = require("node:fs");
 const { join } = require("node:path");
-const { constants, Script } = require("node:vm");
+const { Script } = require("node:vm");
 
 const BUNDLE = join(__dirname, "../dist/cli/tun2socks.cjs");
 const CODE = join(__dirname, "../dist/cli/tun2socks.code");
@@ -16,7 +16,6 @@ function load(code) {
   const script = new Script(`(function (exports, require, __filename) {${source}\n})`, {
     filename: BUNDLE,
     cachedData: code,
-    importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
   });
   const exports = {};
   script.runInThisContext()(exports, require, BUNDLE);

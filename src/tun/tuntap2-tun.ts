@@ -5,6 +5,7 @@
  * device name chosen by the kernel. The stack above it is the same.
  */
 
+import { createRequire } from "node:module";
 import { RESOLVER_IPV4 } from "../addresses.ts";
 import { TunnelError } from "../errors.ts";
 import type { MemoryLayout } from "../memory.ts";
@@ -13,7 +14,7 @@ import type { DeviceOffload } from "../stack/ports.ts";
 import type { TxBatch } from "./batch.ts";
 import type { TunDevice, TunDeviceHandler } from "./device.ts";
 
-/** The npm package that `--binding tuntap2` imports. */
+/** The npm package that `--binding tuntap2` loads. */
 export const TUNTAP2_PACKAGE = "@xiaobaidadada/node-tuntap2-wintun";
 
 /** The part of the binding's `Tun` that we use: a duplex stream of packets with settable properties. */
@@ -146,7 +147,7 @@ export class Tuntap2Tun implements TunDevice {
 }
 
 /**
- * Imports the binding, creates a device and configures it.
+ * Loads the binding, creates a device and configures it.
  *
  * @throws TunnelError ERR_ADDON_MISSING if the package is not installed, ERR_TUN_PERMISSION or ERR_TUN_OPEN.
  */
@@ -156,7 +157,7 @@ export async function openTuntap2(
 ): Promise<Tuntap2Tun> {
   let binding: Tuntap2Exports & { readonly default?: Tuntap2Exports };
   try {
-    binding = await import(TUNTAP2_PACKAGE);
+    binding = createRequire(import.meta.url)(TUNTAP2_PACKAGE) as typeof binding;
   } catch (cause) {
     throw new TunnelError(
       "ERR_ADDON_MISSING",

@@ -1,12 +1,13 @@
 /** What the program loads to start: measured by V8's own coverage, which knows every script that was evaluated. */
 
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { TUNTAP2_PACKAGE } from "../../src/tun/tuntap2-tun.ts";
 import { CLI } from "../support/world.ts";
 
 /** bin/tun2socks.js, which does nothing by itself when it is loaded. */
@@ -54,6 +55,26 @@ test("exec loads one file of ours, no library, and nothing of Node.js for socket
   expect(files).toEqual(PROGRAM);
   const allowed = BUILTINS.split(" ").map((name) => `node:${name}`);
   expect(builtins.filter((name) => !allowed.includes(name))).toEqual([]);
+});
+
+test("the npm binding is loaded by its option", () => {
+  const directory = mkdtempSync(join(tmpdir(), "tun2socks-binding-"));
+  try {
+    const module = join(directory, TUNTAP2_PACKAGE);
+    mkdirSync(module, { recursive: true });
+    writeFileSync(
+      join(module, "index.js"),
+      `exports.LinuxTun = class { constructor() { throw new Error("no device, but loaded"); } };`,
+    );
+    const argv = [CLI, "run", "-d", "tun0", "--binding", "tuntap2", "-p", "127.0.0.1:1"];
+    const env = { ...process.env, NODE_PATH: directory };
+    const { stderr } = spawnSync(process.execPath, argv, { encoding: "utf8", env });
+    expect(stderr).toContain(
+      `cannot open a TUN device by ${TUNTAP2_PACKAGE}: no device, but loaded`,
+    );
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
 });
 
 test("the DNS library is loaded once the tunnel answers a name itself", () => {
