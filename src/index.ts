@@ -31,4 +31,11 @@ export { SocksUpstream } from "./socks/upstream.ts";
 export * from "./stack/index.ts";
 export type { TunDevice, TunDeviceHandler } from "./tun/device.ts";
 export { LinuxTun, openTun } from "./tun/linux-tun.ts";
+export {
+  MTU_WITH_TSO,
+  MTU_WITHOUT_TSO,
+  type OffloadName,
+  offloadBounds,
+  ownMtu,
+} from "./tun/offload.ts";
 export { Tunnel, type TunnelOptions } from "./tunnel.ts";

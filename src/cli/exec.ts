@@ -44,6 +44,7 @@ async function exec(command: readonly string[], flags: ExecFlags): Promise<numbe
       command,
       keepEnv: flags.keepEnv,
       ...(flags.dns === "off" ? { resolver: null } : {}),
+      offload: flags.offload,
       ...(flags.mtu === undefined ? {} : { mtu: flags.mtu }),
     });
     const refusal = await probed;

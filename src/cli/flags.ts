@@ -10,6 +10,7 @@ import { Session } from "../session.ts";
 import type { PipelineMode } from "../socks/pipelining.ts";
 import { HALF_CLOSED, IDLE } from "../stack/tcp/lifetimes.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
+import { OFFLOADS, type OffloadName } from "../tun/offload.ts";
 import {
   parseChoice,
   parseDuration,
@@ -41,6 +42,7 @@ export interface TunnelFlags {
   readonly udpTimeout: number;
   readonly icmp: IcmpMode;
   readonly congestion: CongestionName;
+  readonly offload: OffloadName;
   readonly logLevel: LogLevel;
   readonly fwmark: number;
   readonly interface?: string;
@@ -109,7 +111,8 @@ export function addTunnelFlags(command: Command): Command {
     )
     .addOption(logLevel())
     .addOption(congestion())
-    .addOption(pipeline());
+    .addOption(pipeline())
+    .addOption(offload());
 }
 
 /** For measurements: the help is for what users need, and one screen. */
@@ -125,6 +128,17 @@ function pipeline(): Option {
   return new Option("--pipeline <mode>", "handshakes in one write: auto, on or off (default: auto)")
     .argParser(value("--pipeline", parseChoice(PIPELINE_MODES)))
     .default("auto")
+    .hideHelp();
+}
+
+/** For measurements too, and for a kernel whose offloads are broken. */
+function offload(): Option {
+  return new Option(
+    "--offload <what>",
+    "ask the kernel for: on (all), checksum, none (default: on)",
+  )
+    .argParser(value("--offload", parseChoice(OFFLOADS)))
+    .default("on")
     .hideHelp();
 }
 

@@ -8,6 +8,7 @@ import { type Addon, addon, type NativeError } from "../native/binding.ts";
 import type { Session } from "../session.ts";
 import type { TunDevice } from "../tun/device.ts";
 import { explain, LinuxTun, openTun } from "../tun/linux-tun.ts";
+import { offloadBounds, ownMtu } from "../tun/offload.ts";
 import { openTuntap2 } from "../tun/tuntap2-tun.ts";
 import { standardError } from "./error-line.ts";
 import {
@@ -90,11 +91,11 @@ async function run(flags: RunFlags): Promise<number> {
 }
 
 function openDevice(native: Addon, session: Session, flags: RunFlags): TunDevice {
-  const info = openTun(native, flags.device);
+  const info = openTun(native, flags.device, offloadBounds(flags.offload));
   try {
     if (info.created) {
       native.tunConfigure(info.name, {
-        mtu: flags.mtu ?? 1500,
+        mtu: flags.mtu ?? ownMtu(info),
         txQueueLength: 1000,
         ipv4: CLIENT_IPV4,
         ipv4Prefix: CLIENT_IPV4_PREFIX,

@@ -23,6 +23,7 @@ import {
   type SpawnOptions,
   type TunInfo,
 } from "../native/binding.ts";
+import { MTU_WITH_TSO, MTU_WITHOUT_TSO, type OffloadName, offloadBounds } from "../tun/offload.ts";
 import { explainRefusal, refusalFacts } from "./refusal.ts";
 
 export interface NamespaceOptions {
@@ -36,11 +37,10 @@ export interface NamespaceOptions {
   readonly resolver?: string | null;
   /** Lines "ADDRESS NAME" that /etc/hosts has in addition inside. */
   readonly hosts?: readonly string[];
+  /** Default: 1500, or 65,520 where the kernel refuses TSO. */
   readonly mtu?: number;
-  /** Upper bound of the offloads to probe for; default all. */
-  readonly offload?: number;
-  /** Default true. */
-  readonly vnetHeader?: boolean;
+  /** What to ask of the kernel at most; default "on". */
+  readonly offload?: OffloadName;
   /** Device node, default "/dev/net/tun". */
   readonly device?: string;
 }
@@ -101,14 +101,14 @@ export function openNamespace(options: NamespaceOptions): Namespace {
 function spawnOptions(options: NamespaceOptions): SpawnOptions {
   return {
     tunName: "tun0",
-    mtu: options.mtu ?? 1500,
+    mtu: options.mtu ?? MTU_WITH_TSO,
+    mtuWithoutTso: options.mtu ?? MTU_WITHOUT_TSO,
     txQueueLength: 1000,
     ipv4: CLIENT_IPV4,
     ipv4Prefix: CLIENT_IPV4_PREFIX,
     ipv6: CLIENT_IPV6,
     ipv6Prefix: CLIENT_IPV6_PREFIX,
-    offload: options.offload ?? 0x7fff_ffff,
-    vnetHeader: options.vnetHeader ?? true,
+    ...offloadBounds(options.offload ?? "on"),
     device: options.device ?? "/dev/net/tun",
     files: privateFiles(
       options.resolver === undefined ? RESOLVER_IPV4 : options.resolver,

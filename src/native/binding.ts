@@ -109,6 +109,8 @@ export interface SpawnOptions {
   /** Name of the TUN device inside. */
   readonly tunName: string;
   readonly mtu: number;
+  /** Instead of `mtu` where the kernel refuses TSO; default: the same. */
+  readonly mtuWithoutTso?: number;
   readonly txQueueLength: number;
   readonly ipv4: string;
   readonly ipv4Prefix: number;

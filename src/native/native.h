@@ -54,6 +54,8 @@ struct tun_settings {
 int tun_open_device(const struct tun_request *request, struct tun_info *info, struct failure *failure);
 int tun_configure_device(const char *name, const struct tun_settings *settings, struct failure *failure);
 int tun_set_queue_length(const char *name, int length, struct failure *failure);
+/* The kernel takes and gives TCP super-segments, whatever the MTU. */
+bool tun_segments(const struct tun_info *info);
 /* Brings up "lo" in the calling thread's network namespace. */
 int loopback_up(struct failure *failure);
 

@@ -211,6 +211,7 @@ bool draft_plan(struct draft *draft, napi_env env, napi_value options)
 	plan->device.vnet_header = option_bool(env, options, "vnetHeader", true);
 	plan->device.offload = (unsigned)option_int(env, options, "offload", 0x7fffffff);
 	plan->settings.mtu = option_int(env, options, "mtu", 0);
+	plan->mtu_without_tso = option_int(env, options, "mtuWithoutTso", 0);
 	plan->settings.tx_queue_length = option_int(env, options, "txQueueLength", 0);
 	plan->settings.up = true;
 	plan->settings.default_route = true;

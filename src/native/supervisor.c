@@ -104,10 +104,12 @@ static int set_up(const struct spawn_plan *plan, struct spawn_report *report)
 	    tun_set_queue_length(report->tun.name, settings.tx_queue_length, &refusal) != 0)
 		spawn_warn(report, refusal.err, "set txqueuelen", "");
 	settings.tx_queue_length = 0;
+	if (plan->mtu_without_tso > 0 && !tun_segments(&report->tun))
+		settings.mtu = plan->mtu_without_tso;
 	if (tun_configure_device(report->tun.name, &settings, failure) != 0)
 		return -1;
-	if (plan->settings.mtu > 0)
-		report->tun.mtu = plan->settings.mtu;
+	if (settings.mtu > 0)
+		report->tun.mtu = settings.mtu;
 	spawn_mount_files(plan, report);
 	return 0;
 }

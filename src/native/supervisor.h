@@ -26,6 +26,8 @@ struct spawn_plan {
 	const char *gid_map;
 	struct tun_request device;
 	struct tun_settings settings;
+	/* Instead of settings.mtu where the kernel refuses TSO; 0: the same. */
+	int mtu_without_tso;
 	struct spawn_file files[SPAWN_FILES];
 	int file_count;
 	const char *hidden[SPAWN_HIDDEN];

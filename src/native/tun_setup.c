@@ -129,6 +129,11 @@ static int probe_offload(int fd, unsigned bound, struct tun_info *info, struct f
 	return fail(failure, "ioctl TUNSETOFFLOAD");
 }
 
+bool tun_segments(const struct tun_info *info)
+{
+	return (info->offload & TUN_F_TSO4) != 0;
+}
+
 static int set_up_header(int fd, const struct tun_info *info, struct failure *failure)
 {
 	int size = 10; /* struct virtio_net_hdr without num_buffers */
