@@ -60,6 +60,8 @@ export interface SessionOptions {
   readonly congestion?: "cubic" | "newreno";
   /** SOCKS handshakes in one write; "auto" by default. */
   readonly pipeline?: PipelineMode;
+  /** Addresses of this host that the same sockets leave from, in turn; none: the kernel's choice. */
+  readonly sources?: readonly Endpoint[];
   /** How names are looked up, see {@link DnsMode}. */
   readonly dns: DnsMode;
   /** The resolver behind the proxy; undefined: the host's. */
@@ -124,6 +126,7 @@ export class Session {
           credentials: new Map([[user, password]]),
           mark: options.fwmark,
           device: options.interface,
+          sources: options.sources ?? [],
           ...(ownSockets === null ? {} : { ownSockets }),
         });
         const { port } = server.listen();
@@ -138,6 +141,7 @@ export class Session {
         log,
         mark: server === null ? options.fwmark : 0,
         device: server === null ? options.interface : "",
+        sources: server === null ? (options.sources ?? []) : [],
         dialDeadline: DIAL_DEADLINE,
         // Of the built-in server it is known.
         pipeline: server === null ? (options.pipeline ?? "auto") : "on",
@@ -254,7 +258,7 @@ function builtInServer(
   loop: Loop,
   memory: MemoryLayout,
   log: Log,
-  options: Pick<SocksServerOptions, "credentials" | "mark" | "device" | "ownSockets">,
+  options: Pick<SocksServerOptions, "credentials" | "mark" | "device" | "sources" | "ownSockets">,
 ): SocksServer {
   return new SocksServer(
     { ...options, address: "127.0.0.1", port: 0, allowPrivate: true, open: false },

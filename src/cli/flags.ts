@@ -19,6 +19,7 @@ import {
   parseInterface,
   parseLogLevel,
   parseMtu,
+  parseSources,
   usage,
 } from "./values.ts";
 
@@ -46,6 +47,7 @@ export interface TunnelFlags {
   readonly logLevel: LogLevel;
   readonly fwmark: number;
   readonly interface?: string;
+  readonly source: readonly Endpoint[];
   readonly pipeline: PipelineMode;
 }
 
@@ -112,7 +114,8 @@ export function addTunnelFlags(command: Command): Command {
     .addOption(logLevel())
     .addOption(congestion())
     .addOption(pipeline())
-    .addOption(offload());
+    .addOption(offload())
+    .addOption(source());
 }
 
 /** For measurements: the help is for what users need, and one screen. */
@@ -139,6 +142,15 @@ function offload(): Option {
   )
     .argParser(value("--offload", parseChoice(OFFLOADS)))
     .default("on")
+    .hideHelp();
+}
+
+/** For hosts with more connections than one address has ports. */
+function source(): Option {
+  const parse = value("--source", parseSources);
+  return new Option("--source <ip,...>", "addresses of this host that connections leave from")
+    .argParser((text: string, before: readonly Endpoint[]) => [...before, ...parse(text)])
+    .default([])
     .hideHelp();
 }
 
@@ -191,6 +203,7 @@ export async function openSession(flags: TunnelFlags, log: Log, native: boolean)
       icmp: flags.icmp,
       congestion: flags.congestion,
       pipeline: flags.pipeline,
+      sources: flags.source,
       dns: flags.dns,
       dnsServer: flags.dnsServer,
       hostLoopback: flags.hostLoopback,

@@ -74,6 +74,20 @@ export function parseEndpoint(text: string, port: number, lowest: 0 | 1 = 0): En
   return endpoint;
 }
 
+/** ADDRESS[,ADDRESS…] of this host: what a socket can be bound to. */
+export function parseSources(text: string): Endpoint[] {
+  return text.split(",").map((part) => {
+    const address = parseAddress(part);
+    if (address === null || address.isUnspecified || address.isMulticast || address.isBroadcast) {
+      throw usage(
+        `"${part}" is not an address of a host`,
+        "write 192.0.2.1 or 192.0.2.1,192.0.2.2",
+      );
+    }
+    return address;
+  });
+}
+
 /** A path, not yet looked at. */
 export function parsePath(text: string): string {
   if (text === "") throw usage("it is empty", "write a path");

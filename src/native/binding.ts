@@ -211,9 +211,18 @@ export interface Addon {
   /**
    * Non-blocking connect to the v4-mapped words and port in `address` (five int32: w0..w3, port).
    * Sets TCP_NODELAY; `mark` != 0 SO_MARK; `device` != "" SO_BINDTODEVICE; `userTimeout` > 0
-   * TCP_USER_TIMEOUT in ms. Returns the descriptor (connected or in progress) or -errno.
+   * TCP_USER_TIMEOUT in ms. `source` (five int32 of the same family): bound to, and with port 0 the port is chosen by
+   * connect(2), towards this peer alone (IP_BIND_ADDRESS_NO_PORT). A descriptor of
+   * `limit` or more is -EMFILE. Returns the descriptor (connected or in progress) or -errno.
    */
-  tcpConnect(address: Int32Array, mark: number, device: string, userTimeout: number): number;
+  tcpConnect(
+    address: Int32Array,
+    mark: number,
+    device: string,
+    userTimeout: number,
+    source?: Int32Array | null,
+    limit?: number,
+  ): number;
   /** SO_REUSEADDR, IPV6_V6ONLY off for "::". Returns descriptor or -errno. */
   tcpListen(address: Int32Array, backlog: number): number;
   /** Non-blocking accept4; the peer goes to `address` (may be null). TCP_NODELAY is set. */

@@ -91,11 +91,28 @@ int open_socket(napi_env env, int family, int type, napi_value mark, napi_value 
 	return fd;
 }
 
+/* The port is chosen by connect(2), which may share it among peers; bind(2) would take it for itself. */
+static bool bind_address(int fd, int family, const int32_t *words)
+{
+	union address address;
+	socklen_t length = to_address(words, family, &address);
+
+	if (length == 0) {
+		errno = EAFNOSUPPORT;
+		return false;
+	}
+	if (words[4] == 0 && set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1) != 0)
+		return false;
+	return bind(fd, &address.any, length) == 0;
+}
+
 static napi_value tcp_connect(napi_env env, napi_callback_info info)
 {
-	napi_value argv[4];
-	struct instance *in = arguments(env, info, 4, argv);
+	napi_value argv[6];
+	struct instance *in = arguments(env, info, 6, argv);
 	struct rows rows = to_rows(env, argv[0]);
+	int32_t limit = to_int(env, argv[5], 0);
+	struct rows source = to_rows(env, argv[4]);
 	int32_t timeout = to_int(env, argv[3], 0);
 	union address address;
 	socklen_t length;
@@ -105,8 +122,14 @@ static napi_value tcp_connect(napi_env env, napi_callback_info info)
 		return integer(env, -EINVAL);
 	length = to_address(rows.at, AF_UNSPEC, &address);
 	fd = open_socket(env, address.any.sa_family, SOCK_STREAM, argv[1], argv[2]);
+	/* The lowest free number says how many there are. */
+	if (limit > 0 && fd >= limit) {
+		errno = EMFILE;
+		return failed(env, fd);
+	}
 	if (fd < 0 || set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) != 0 ||
 	    (timeout > 0 && set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, timeout) != 0) ||
+	    (source.length >= ADDRESS && !bind_address(fd, address.any.sa_family, source.at)) ||
 	    (connect(fd, &address.any, length) != 0 && errno != EINPROGRESS && errno != EINTR))
 		return failed(env, fd);
 	return integer(env, own(in, fd));

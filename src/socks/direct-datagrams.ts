@@ -13,6 +13,7 @@ import {
   MAX_QUEUED,
 } from "./datagram-socket.ts";
 import type { SocketEnvironment } from "./environment.ts";
+import { writeWords } from "./words.ts";
 
 const { EAGAIN, ECONNREFUSED, EBADF } = constants.errno;
 
@@ -64,9 +65,17 @@ export class DirectDatagrams implements DatagramSocket, PollHandler {
   }
 
   open(relay: Endpoint): number {
-    const { mark, device, poller } = this.#environment;
+    const { mark, device, poller, sources = [] } = this.#environment;
     this.#relay.copy(relay);
-    const fd = this.#addon.udpOpen(null, !relay.isV4, mark, device);
+    // The relay takes datagrams only from where the control connection comes from: see SourceAddresses.
+    const source = sources.find(({ isV4 }) => isV4 === relay.isV4);
+    let bound: Int32Array | null = null;
+    if (source !== undefined) {
+      bound = new Int32Array(5);
+      writeWords(bound, source);
+      bound[4] = 0;
+    }
+    const fd = this.#addon.udpOpen(bound, !relay.isV4, mark, device);
     if (fd < 0) return fd;
     const id = poller?.add(fd, this, Epoll.IN) ?? -EBADF;
     if (id < 0) {

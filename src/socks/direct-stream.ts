@@ -12,12 +12,14 @@ import type { Poller, PollHandler } from "../native/poller.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import type { Dial, DialOwner } from "./dial.ts";
 import type { Handshake } from "./handshake.ts";
+import { Command } from "./message.ts";
 import type { Destination, DirectStream, Refusal, StreamHandler } from "./ports.ts";
 import type { SocksProxy } from "./proxy.ts";
 import { errnoRefusal } from "./refusal.ts";
 import { Silence, USER_TIMEOUT } from "./silence.ts";
+import type { SourceAddresses } from "./source-addresses.ts";
 
-const { EAGAIN, ECONNRESET, EPIPE } = constants.errno;
+const { EADDRNOTAVAIL, EAGAIN, ECONNRESET, EMFILE, ENFILE, EPIPE } = constants.errno;
 
 const FAILED: number = Epoll.ERR | Epoll.HUP;
 
@@ -96,7 +98,6 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
   /** Connects to the address of `dial`, or to the next one that does not fail at once. Null: under way. */
   #attempt(dial: Dial): Refusal | null {
     const proxy = this.#proxy;
-    const { mark, device } = proxy.environment;
     if (dial.addresses.length === 0) return proxy.unresolved();
     for (;;) {
       const { w0, w1, w2, w3, port } = dial.server;
@@ -105,7 +106,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
       proxy.words[2] = w2;
       proxy.words[3] = w3;
       proxy.words[4] = port;
-      let result = this.#addon.tcpConnect(proxy.words, mark, device, this.#userTimeout);
+      let result = this.#connect(dial);
       if (result >= 0) {
         this.#fd = result;
         proxy.environment.ownSockets?.addConnecting(result, proxy.words);
@@ -119,8 +120,21 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
         this.#drop();
       }
       const refusal = errnoRefusal(proxy.label, -result);
-      if (refusal.kind === "local" || !proxy.nextAddress(dial)) return refusal;
+      // Towards another address the same ports are free.
+      const isHopeless = refusal.kind === "local" && result !== -EADDRNOTAVAIL;
+      if (isHopeless || !proxy.nextAddress(dial)) return refusal;
     }
+  }
+
+  /** To `proxy.words`. A descriptor, or -errno. */
+  #connect(dial: Dial): number {
+    const proxy = this.#proxy;
+    const sources = proxy.sources as SourceAddresses;
+    const isStream = dial.command === Command.CONNECT;
+    const limit = isStream ? proxy.descriptorLimit : 0;
+    const result = sources.connect(proxy.words, this.#userTimeout, limit, !isStream);
+    if (result === -EMFILE || result === -ENFILE) proxy.descriptorExhaustions++;
+    return result;
   }
 
   onDialTimer(dial: Dial): void {

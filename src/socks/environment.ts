@@ -5,6 +5,7 @@ import type { MemoryLayout } from "../memory.ts";
 import type { Addon } from "../native/binding.ts";
 import type { Poller } from "../native/poller.ts";
 import type { Timers } from "../stack/timer-wheel.ts";
+import type { Endpoint } from "../stack/wire/address.ts";
 import type { Turn } from "./name-resolver.ts";
 import type { OwnSockets } from "./own-sockets.ts";
 import type { PipelineMode } from "./pipelining.ts";
@@ -25,6 +26,10 @@ export interface SocketEnvironment {
   readonly mark: number;
   /** SO_BINDTODEVICE, "": none. Needs the addon. */
   readonly device: string;
+  /** Addresses of this host that connections leave from, in turn; none: the kernel's choice. Needs the addon. */
+  readonly sources?: readonly Endpoint[];
+  /** Descriptors this process may open; asked of the addon by default. */
+  readonly nofile?: number;
   /** Milliseconds from `connect` to the proxy's answer; {@link DIAL_DEADLINE} by default. */
   readonly dialDeadline: number;
   /** Handshakes in one write: "auto" by default, where the proxy is found to take that. */

@@ -14,9 +14,13 @@ import { Pipelining } from "./pipelining.ts";
 import type { Destination, Refusal } from "./ports.ts";
 import { type ProxyUrl, redacted } from "./proxy-url.ts";
 import { SocksRefusal } from "./refusal.ts";
+import { SourceAddresses } from "./source-addresses.ts";
 
 /** Between two look-ups of the proxy's name, ms. */
 const RESOLVE_INTERVAL = 60_000;
+
+/** Descriptors that streams leave to all others: associations, lookups, clients of the built-in server, Node.js. */
+export const RESERVED_DESCRIPTORS = 256;
 
 export class SocksProxy {
   readonly label: string;
@@ -24,6 +28,12 @@ export class SocksProxy {
   readonly credentials: Credentials | null;
   readonly resolver: NameResolver;
   readonly pipelining: Pipelining;
+  /** Null without the addon. */
+  readonly sources: SourceAddresses | null;
+  /** The first descriptor that a stream may not have. */
+  readonly descriptorLimit: number;
+  /** Streams that were refused because the descriptors were used up. */
+  descriptorExhaustions = 0;
   /** Scratch for one system call at a time: a row, an address. */
   readonly row: Int32Array = new Int32Array(2);
   readonly words: Int32Array = new Int32Array(5);
@@ -45,6 +55,10 @@ export class SocksProxy {
       user === null ? null : { user: octets.encode(user), password: octets.encode(password ?? "") };
     this.resolver = new NameResolver(environment.turn, lookup);
     this.pipelining = new Pipelining(this.label, user !== null, environment);
+    const { addon } = environment;
+    this.sources = addon === null ? null : new SourceAddresses({ ...environment, addon });
+    const nofile = environment.nofile ?? addon?.nofile().hard ?? Number.MAX_SAFE_INTEGER;
+    this.descriptorLimit = Math.max(nofile - RESERVED_DESCRIPTORS, nofile >> 1);
     this.#url = url;
     const literal = parseAddress(url.host);
     if (literal !== null) this.#addresses = this.#withPort([literal]);

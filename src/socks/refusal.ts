@@ -73,7 +73,10 @@ const WORDS: ReadonlyMap<number, string> = new Map([
   [errno.ECONNRESET, "connection reset; is it a SOCKS5 proxy that lets this host in?"],
   [errno.EMFILE, "too many open files; raise the limit (ulimit -n)"],
   [errno.ENFILE, "too many open files in the system; raise fs.file-max"],
-  [errno.EADDRNOTAVAIL, "no local port is free; widen net.ipv4.ip_local_port_range"],
+  [
+    errno.EADDRNOTAVAIL,
+    "no local port is free; widen net.ipv4.ip_local_port_range, set net.ipv4.tcp_tw_reuse=1, or give several addresses of this host (--source)",
+  ],
   [errno.EPERM, "operation not permitted; a mark needs CAP_NET_ADMIN, or a firewall forbids it"],
   [errno.ENODEV, "no such network interface; check --interface"],
 ]);

@@ -6,13 +6,14 @@
  * deadline is what it sees.
  */
 
+import { constants } from "node:os";
 import { Epoll } from "../native/binding.ts";
 import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { Reply } from "./message.ts";
 import type { NameHandler } from "./name-resolver.ts";
 import type { ConnectionEnvironment } from "./server-environment.ts";
-import { replyOfErrno } from "./server-errno.ts";
+import { isExhaustion, replyOfErrno } from "./server-errno.ts";
 import { type LegOwner, ServerLeg } from "./server-leg.ts";
 import { writeWords } from "./words.ts";
 
@@ -27,6 +28,8 @@ export interface DialOwner {
 export const CONNECTING = 60_000;
 /** For one address while others are left to try. */
 export const ATTEMPT = 5000;
+
+const { EADDRNOTAVAIL } = constants.errno;
 
 export class ServerDial implements LegOwner, TimerHandler, NameHandler {
   readonly target: ServerLeg;
@@ -131,7 +134,7 @@ export class ServerDial implements LegOwner, TimerHandler, NameHandler {
 
   /** A descriptor that connects, or -1 with the reason noted. */
   #connect({ w0, w1, w2, w3 }: Endpoint): number {
-    const { addon, address, mark, device, translate } = this.#environment;
+    const { address, sources, translate } = this.#environment;
     const destination = this.#destination.set(w0, w1, w2, w3, this.#destination.port);
     translate?.(destination);
     if (this.#environment.judge(this.#client, destination) !== "allowed") {
@@ -139,8 +142,9 @@ export class ServerDial implements LegOwner, TimerHandler, NameHandler {
       return -1;
     }
     writeWords(address, destination);
-    const fd = addon.tcpConnect(address, mark, device, 0);
+    const fd = sources.connect(address, 0, 0, false);
     if (fd < 0) {
+      if (fd === -EADDRNOTAVAIL || isExhaustion(-fd)) this.#environment.onExhausted(-fd);
       this.#note(replyOfErrno(-fd));
       return -1;
     }

@@ -11,6 +11,7 @@ import type { NameResolver } from "./name-resolver.ts";
 import type { OwnSockets } from "./own-sockets.ts";
 import type { RelayEnvironment } from "./server-relay.ts";
 import type { ServerStats } from "./server-stats.ts";
+import type { SourceAddresses } from "./source-addresses.ts";
 
 /** Shared by all connections of one server; the rows are for the call at hand. */
 export interface ConnectionEnvironment extends RelayEnvironment {
@@ -23,6 +24,8 @@ export interface ConnectionEnvironment extends RelayEnvironment {
   /** Of sockets towards targets. */
   readonly mark: number;
   readonly device: string;
+  /** Connects to targets. */
+  readonly sources: SourceAddresses;
   /** Where sockets that lead out are written down, or null. */
   readonly ownSockets: OwnSockets | null;
   /** Rewrites every destination, or null. */
@@ -34,6 +37,8 @@ export interface ConnectionEnvironment extends RelayEnvironment {
   readonly sending: Int32Array;
   /** Applies the access rules. */
   judge(client: Endpoint, destination: Endpoint): Verdict;
+  /** A connection failed with an errno that says that something of ours is used up. */
+  onExhausted(errno: number): void;
 }
 
 /** The parts of the worker's memory that the server uses; the page region holds its slots. */

@@ -20,6 +20,8 @@ export class ServerStats {
   granted = 0;
   notAllowed = 0;
   failed = 0;
+  /** Connections to targets not made: no local port was free, descriptors or memory ran out. */
+  dialsExhausted = 0;
   /** The client left before its request was answered. */
   abandoned = 0;
   /** Octets received from clients and from targets. */

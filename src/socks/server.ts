@@ -24,6 +24,7 @@ import { type ConnectionOwner, ServerConnection } from "./server-connection.ts";
 import type { ConnectionEnvironment, ServerMemory } from "./server-environment.ts";
 import { isExhaustion } from "./server-errno.ts";
 import { ServerStats } from "./server-stats.ts";
+import { SourceAddresses } from "./source-addresses.ts";
 import { readWords, writeWords } from "./words.ts";
 
 export interface SocksServerOptions {
@@ -40,6 +41,8 @@ export interface SocksServerOptions {
   /** SO_MARK and SO_BINDTODEVICE of sockets towards targets. */
   readonly mark?: number;
   readonly device?: string;
+  /** Addresses of this host that connections to targets leave from, in turn; none: the kernel's choice. */
+  readonly sources?: readonly Endpoint[];
   /** Where sockets that lead out are written down. */
   readonly ownSockets?: OwnSockets;
   /** Rewrites every destination in place, before the access rules; replies keep the address that was asked for. */
@@ -89,6 +92,7 @@ export class SocksServer
   readonly credentials: CredentialTable | null;
   readonly mark: number;
   readonly device: string;
+  readonly sources: SourceAddresses;
   readonly ownSockets: OwnSockets | null;
   readonly translate: ((destination: Endpoint) => void) | null;
   readonly row: Int32Array = new Int32Array(2);
@@ -119,6 +123,13 @@ export class SocksServer
       options.credentials === null ? null : new CredentialTable(options.credentials);
     this.mark = options.mark ?? 0;
     this.device = options.device ?? "";
+    this.sources = new SourceAddresses({
+      addon: this.addon,
+      timers,
+      mark: this.mark,
+      device: this.device,
+      sources: options.sources ?? [],
+    });
     this.ownSockets = options.ownSockets ?? null;
     this.translate = options.translate ?? null;
     this.#policy = new AccessPolicy(options.allowPrivate);
@@ -218,6 +229,19 @@ export class SocksServer
     const wasFull = this.#connections.size >= this.maxConnections;
     if (this.#connections.delete(connection)) this.stats.activeConnections--;
     if (wasFull && this.#timer.deadline < 0) this.#listenFor(Epoll.IN);
+  }
+
+  /** ConnectionEnvironment: a connection to a target was not made for want of something of ours. */
+  onExhausted(errno: number): void {
+    this.stats.dialsExhausted++;
+    if (errno === EADDRNOTAVAIL) {
+      this.#warn(
+        "ports",
+        "no local port is free for a connection; widen net.ipv4.ip_local_port_range, or set net.ipv4.tcp_tw_reuse=1",
+      );
+    } else {
+      this.#warn("exhausted", "no descriptor or memory for a connection; raise ulimit -n");
+    }
   }
 
   #accept(fd: number): void {

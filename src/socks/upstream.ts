@@ -54,10 +54,11 @@ export class SocksUpstream implements Upstream {
     this.#proxy = new SocksProxy(url, environment, options.lookup);
     this.label = this.#proxy.label;
     this.#transport = options.transport ?? (environment.addon === null ? TCP : null);
-    if (this.#transport !== null && (environment.mark !== 0 || environment.device !== "")) {
+    const { mark, device, sources = [] } = environment;
+    if (this.#transport !== null && (mark !== 0 || device !== "" || sources.length > 0)) {
       throw new TunnelError(
         "ERR_ADDON_MISSING",
-        "cannot mark sockets or bind them to an interface: this way to the proxy has no addon; leave out --fwmark and --interface",
+        "cannot mark sockets or bind them: this way to the proxy has no addon; leave out --fwmark, --interface and --source",
       );
     }
     this.#parts = {
@@ -71,6 +72,12 @@ export class SocksUpstream implements Upstream {
   /** Whether handshakes leave in one write. */
   get pipelining(): Pick<Pipelining, "status" | "trials" | "redone"> {
     return this.#proxy.pipelining;
+  }
+
+  /** Connections not made because no local port was free, and because descriptors ran out. */
+  get exhaustions(): { readonly ports: number; readonly descriptors: number } {
+    const { sources, descriptorExhaustions } = this.#proxy;
+    return { ports: sources?.exhaustions ?? 0, descriptors: descriptorExhaustions };
   }
 
   /** Looks the proxy's name up. Never rejects: dials and the probe tell if it does not resolve. */

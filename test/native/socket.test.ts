@@ -53,6 +53,31 @@ describe("stream sockets", () => {
     native.close(server);
   });
 
+  test.each([
+    ["IPv4", loopback4(0), Int32Array.of(0, 0, 0xffff, 0x7f000002, 0)],
+    ["IPv6", loopback6(0), loopback6(0)],
+  ])("a connection leaves from the source that is given, %s", async (_, address, source) => {
+    const listener = native.tcpListen(address, 16);
+    const target = address.slice();
+    target[4] = portOf(listener);
+    const client = native.tcpConnect(target, 0, "", 0, source);
+    expect(client).toBeGreaterThanOrEqual(0);
+    await ready.readable(listener);
+    const peer = new Int32Array(5);
+    const server = native.tcpAccept(listener, peer);
+    expect([...peer.subarray(0, 4)]).toEqual([...source.subarray(0, 4)]);
+    const local = new Int32Array(5);
+    native.localAddress(client, local);
+    expect(local).toEqual(peer);
+    for (const fd of [client, server, listener]) native.close(fd);
+  });
+
+  test("a source of another host or family is refused", () => {
+    const other = Int32Array.of(0, 0, 0xffff, 0xc0000201 | 0, 0);
+    expect(native.tcpConnect(loopback4(1), 0, "", 0, other)).toBe(-errno.EADDRNOTAVAIL);
+    expect(native.tcpConnect(loopback4(1), 0, "", 0, loopback6(0))).toBe(-errno.EAFNOSUPPORT);
+  });
+
   test("addresses come back as the words that were given", async () => {
     const { client, server } = await pair(loopback6(0));
     const local = new Int32Array(5);
