@@ -224,11 +224,14 @@ export class SocksServer
     return this.#policy.judge(client, destination);
   }
 
-  /** Room for another client. */
+  /** Room, or a descriptor, for another client. */
   onConnectionClosed(connection: ServerConnection): void {
     const wasFull = this.#connections.size >= this.maxConnections;
     if (this.#connections.delete(connection)) this.stats.activeConnections--;
-    if (wasFull && this.#timer.deadline < 0) this.#listenFor(Epoll.IN);
+    const wasExhausted = this.#timer.deadline >= 0;
+    if (!wasFull && !wasExhausted) return;
+    this.timers.clear(this.#timer);
+    this.#listenFor(Epoll.IN);
   }
 
   /** ConnectionEnvironment: a connection to a target was not made for want of something of ours. */
