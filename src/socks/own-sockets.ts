@@ -7,24 +7,33 @@
  */
 
 import type { Addon } from "../native/binding.ts";
-import type { Endpoint } from "../stack/wire/address.ts";
+import { Endpoint } from "../stack/wire/address.ts";
 import { ownAddresses } from "./access.ts";
+import { readWords } from "./words.ts";
 
-/** Words of a connection's two ends: four of its address and its port, then the same of its peer. */
-const LOCAL = 0;
-const PEER = 5;
+/** A socket that leads out. */
+class OwnSocket {
+  readonly fd: number;
+  /** Where it connects to; of a socket for datagrams nothing. */
+  readonly peer: Endpoint = new Endpoint();
+  /** Its own end, port 0: not asked yet. A connection's is asked for only when its peer is seen as a target. */
+  readonly local: Endpoint = new Endpoint();
+  /** Its place in its list. */
+  at = 0;
 
-interface OwnSocket {
-  readonly port: number;
-  /** Both ends of a connection that is being made; null: a socket for datagrams. */
-  readonly ends: Int32Array | null;
+  constructor(fd: number) {
+    this.fd = fd;
+  }
 }
 
 export class OwnSockets {
   readonly #addon: Addon;
+  readonly #words = new Int32Array(5);
   readonly #byDescriptor = new Map<number, OwnSocket>();
-  /** By local port, which connections to different peers share, and those with sockets for datagrams. */
-  readonly #byPort = new Map<number, Set<OwnSocket>>();
+  /** Connections that are being made, by {@link keyOf} their peer. */
+  readonly #byPeer = new Map<number, OwnSocket[]>();
+  /** Sockets for datagrams, by their local port. */
+  readonly #byPort = new Map<number, OwnSocket[]>();
 
   constructor(addon: Addon) {
     this.#addon = addon;
@@ -32,17 +41,20 @@ export class OwnSockets {
 
   /** `fd` connects to `peer` (five int32). */
   addConnecting(fd: number, peer: Int32Array): void {
-    const ends = new Int32Array(10);
-    if (this.#addon.localAddress(fd, ends) < 0) return;
-    ends.set(peer.subarray(0, 5), PEER);
-    this.#add(fd, { port: ends[LOCAL + 4] as number, ends });
+    this.delete(fd);
+    const socket = new OwnSocket(fd);
+    readWords(peer, 0, socket.peer);
+    this.#byDescriptor.set(fd, socket);
+    append(this.#byPeer, keyOf(socket.peer), socket);
   }
 
   /** `fd` sends datagrams. */
   addDatagrams(fd: number): void {
-    const words = new Int32Array(5);
-    if (this.#addon.localAddress(fd, words) < 0) return;
-    this.#add(fd, { port: words[LOCAL + 4] as number, ends: null });
+    this.delete(fd);
+    const socket = new OwnSocket(fd);
+    if (!this.#ask(socket)) return;
+    this.#byDescriptor.set(fd, socket);
+    append(this.#byPort, socket.local.port, socket);
   }
 
   /** `fd` is connected, or about to be closed. Idempotent. */
@@ -50,45 +62,57 @@ export class OwnSockets {
     const socket = this.#byDescriptor.get(fd);
     if (socket === undefined) return;
     this.#byDescriptor.delete(fd);
-    const others = this.#byPort.get(socket.port) as Set<OwnSocket>;
-    others.delete(socket);
-    if (others.size === 0) this.#byPort.delete(socket.port);
+    if (socket.peer.port !== 0) remove(this.#byPeer, keyOf(socket.peer), socket);
+    else remove(this.#byPort, socket.local.port, socket);
   }
 
   /** A TCP flow from `client` to `target` is one of them. */
   hasConnection(client: Endpoint, target: Endpoint): boolean {
-    for (const { ends } of this.#byPort.get(client.port) ?? NONE) {
-      if (ends !== null && equals(ends, LOCAL, client) && equals(ends, PEER, target)) return true;
+    for (const socket of this.#byPeer.get(keyOf(target)) ?? NONE) {
+      if (!socket.peer.equals(target)) continue;
+      if (socket.local.port === 0 && !this.#ask(socket)) continue;
+      if (socket.local.equals(client)) return true;
     }
     return false;
   }
 
   /** A datagram from `client` is of one of them. */
   hasDatagrams(client: Endpoint): boolean {
-    for (const { ends } of this.#byPort.get(client.port) ?? NONE) {
-      if (ends === null) return ownAddresses(this.#addon).some((own) => own.sameAddress(client));
-    }
-    return false;
+    if (!this.#byPort.has(client.port)) return false;
+    return ownAddresses(this.#addon).some((own) => own.sameAddress(client));
   }
 
-  #add(fd: number, socket: OwnSocket): void {
-    if (socket.port === 0) return;
-    this.delete(fd);
-    this.#byDescriptor.set(fd, socket);
-    const others = this.#byPort.get(socket.port);
-    if (others === undefined) this.#byPort.set(socket.port, new Set([socket]));
-    else others.add(socket);
+  /** Asks the kernel for the socket's own end. False: it has none. */
+  #ask(socket: OwnSocket): boolean {
+    if (this.#addon.localAddress(socket.fd, this.#words) < 0) return false;
+    readWords(this.#words, 0, socket.local);
+    return socket.local.port !== 0;
   }
 }
 
-const NONE: ReadonlySet<OwnSocket> = new Set();
+const NONE: readonly OwnSocket[] = [];
 
-function equals(ends: Int32Array, at: number, { w0, w1, w2, w3, port }: Endpoint): boolean {
-  return (
-    ends[at] === w0 &&
-    ends[at + 1] === w1 &&
-    ends[at + 2] === w2 &&
-    ends[at + 3] === w3 &&
-    ends[at + 4] === port
-  );
+/** Of an endpoint; others may have the same. */
+function keyOf({ w3, port }: Endpoint): number {
+  return w3 ^ (port << 15);
+}
+
+function append(lists: Map<number, OwnSocket[]>, key: number, socket: OwnSocket): void {
+  const list = lists.get(key);
+  if (list === undefined) {
+    lists.set(key, [socket]);
+    return;
+  }
+  socket.at = list.length;
+  list.push(socket);
+}
+
+/** The last one takes its place; an empty list is kept no longer. */
+function remove(lists: Map<number, OwnSocket[]>, key: number, socket: OwnSocket): void {
+  const list = lists.get(key) as OwnSocket[];
+  const last = list.pop() as OwnSocket;
+  if (list.length === 0) lists.delete(key);
+  if (last === socket) return;
+  list[socket.at] = last;
+  last.at = socket.at;
 }

@@ -54,3 +54,32 @@ test("a connection and a socket for datagrams of one port number do not stand fo
   own.delete(12);
   expect(own.hasDatagrams(client)).toBe(false);
 });
+
+test("a connection is known by both ends, and the kernel is asked for ours only when its peer is a target", () => {
+  let asked = 0;
+  const counting = {
+    ...kernel,
+    localAddress(fd: number, row: Int32Array): number {
+      asked++;
+      kernel.localAddress(fd, row);
+      row[4] = PORT + fd;
+      return 0;
+    },
+  } as unknown as Addon;
+  const own = new OwnSockets(counting);
+  for (let fd = 0; fd < 20; fd++) own.addConnecting(fd, words(fd % 2 === 0 ? first : second));
+  for (let fd = 0; fd < 20; fd += 3) own.delete(fd);
+  const stranger = parseEndpoint("198.51.100.3", 1080);
+  expect(own.hasConnection(parseEndpoint("192.0.2.1", PORT + 2), stranger)).toBe(false);
+  expect(asked).toBe(0);
+  for (let fd = 0; fd < 20; fd++) {
+    const from = parseEndpoint("192.0.2.1", PORT + fd);
+    const [peer, other] = fd % 2 === 0 ? [first, second] : [second, first];
+    expect(own.hasConnection(from, peer)).toBe(fd % 3 !== 0);
+    expect(own.hasConnection(from, other)).toBe(false);
+  }
+  // Once each: what is known is not asked again.
+  expect(asked).toBe(13);
+  for (let fd = 0; fd < 20; fd++) own.delete(fd);
+  expect(own.hasConnection(parseEndpoint("192.0.2.1", PORT + 1), second)).toBe(false);
+});
