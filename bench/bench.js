@@ -19,7 +19,8 @@ import { chart } from "./chart.js";
 import { Ceiling, Direct, fill, StackLane } from "./lanes.js";
 import { PORTS } from "./load/port-numbers.js";
 import { METRICS } from "./metrics/index.js";
-import { help, readOptions, UsageError } from "./options.js";
+import { duration } from "./metrics/rounds.js";
+import { help, minutes, readOptions, UsageError } from "./options.js";
 import { jsonRows, markdown } from "./table.js";
 import { listening, SERVER_IPV4, Topology } from "./topology.js";
 
@@ -40,8 +41,9 @@ try {
   await startServers();
   const lanes = makeLanes();
   const facts = describe();
-  const seconds = options.metrics.reduce((sum, metric) => sum + duration(metric, lanes), 0);
-  console.log(`${facts}\nsome ${Math.ceil(seconds / 60)} minutes\n`);
+  const stacks = lanes.filter(({ isStack }) => isStack).length;
+  const seconds = options.metrics.map((one) => duration(one, options, lanes.length, stacks));
+  console.log(`${facts}\nsome ${minutes(seconds)}\n`);
   /** @type {import("./table.js").Figures} */
   const figures = { lanes, rows: [] };
   for (const metric of options.metrics) {
@@ -167,14 +169,6 @@ async function measure(metric, lanes) {
   }));
 }
 
-/** About how many seconds it takes. @param {Metric} metric @param {import("./lanes.js").Lane[]} lanes */
-function duration(metric, lanes) {
-  const measured = metric.atOnce
-    ? 1
-    : lanes.filter(({ isStack }) => isStack || !metric.stacksOnly).length;
-  return metric.cost(options) * measured * options.rounds;
-}
-
 /** What has to stand beside the figures. */
 function describe() {
   const [cpu] = cpus();
@@ -183,8 +177,15 @@ function describe() {
     readFileSync("/proc/sys/net/ipv4/tcp_congestion_control", "latin1").trim();
   const processor = `${cpus().length} × ${cpu?.model.trim()}`;
   const mtus = `MTU ${options.mtus.join(", ")}`;
-  const rounds = `${options.rounds} rounds, TCP ${options.seconds} s`;
-  const socks = options.socksServer === null ? "built-in SOCKS server" : options.socksServer;
+  const rounds = `${options.rounds} ${options.rounds === 1 ? "round" : "rounds"}, TCP ${options.seconds} s`;
+  const server = options.socksServer;
+  const socks = server === null ? "built-in SOCKS server" : `SOCKS server: ${programs(server)}`;
   const system = `Linux ${release()}, Node.js ${process.version}`;
   return [processor, system, congestion, mtus, rounds, socks].join("; ");
+}
+
+/** A command without its folders and placeholders. @param {string} command */
+function programs(command) {
+  const words = command.split(/\s+/).filter((word) => word !== "sh" && !word.includes("{"));
+  return words.map((word) => word.slice(word.lastIndexOf("/") + 1)).join(" ");
 }

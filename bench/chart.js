@@ -5,15 +5,23 @@ import { spread } from "./statistics.js";
 import { format } from "./table.js";
 
 const COLUMNS = 3;
-const PANEL = { width: 330, gap: 24, head: 40, bar: 13, pitch: 19, foot: 18 };
-const LABEL = 104;
-const VALUE = 62;
+const PANEL = { width: 350, gap: 24, head: 40, bar: 13, pitch: 19, foot: 18 };
+const LABEL = 132;
+const VALUE = 58;
 const MARGIN = 24;
 const TITLE = 66;
 const LEGEND = 12;
-/** Of our own, then of the others in their order. */
-const LIGHT = ["#0b62d6", "#8c959f", "#57606a", "#c4501b", "#1a7f52", "#8250df", "#b8860b"];
-const DARK = ["#58a6ff", "#6e7681", "#9aa4af", "#f0883e", "#3fb97a", "#bc8cff", "#d9b445"];
+/** Of bars, in light and in dark: ours, lanes without a TUN, and the peers, which take the rest in turn. */
+const COLOURS = [
+  { name: "own", light: "#0b62d6", dark: "#58a6ff" },
+  { name: "limit", light: "#8c959f", dark: "#6e7681" },
+  { name: "peer0", light: "#c4501b", dark: "#f0883e" },
+  { name: "peer1", light: "#1a7f52", dark: "#3fb97a" },
+  { name: "peer2", light: "#8250df", dark: "#bc8cff" },
+  { name: "peer3", light: "#b8860b", dark: "#d9b445" },
+];
+const LIMITS = ["direct", "ceiling"];
+const PEERS = COLOURS.filter(({ name }) => name.startsWith("peer")).length;
 
 /**
  * @param {import("./table.js").Figures} figures
@@ -41,13 +49,13 @@ text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #1f2328 }
 .unit { fill: #59636e; font-size: ${LEGEND}px }
 .page { fill: #ffffff }
 .axis { stroke: #d1d9e0 }
-${LIGHT.map((colour, i) => `.c${i} { fill: ${colour} }`).join("\n")}
+${COLOURS.map(({ name, light }) => `.${name} { fill: ${light} }`).join("\n")}
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3 }
 .unit { fill: #9198a1 }
 .page { fill: #0d1117 }
 .axis { stroke: #3d444d }
-${DARK.map((colour, i) => `.c${i} { fill: ${colour} }`).join("\n")}
+${COLOURS.map(({ name, dark }) => `.${name} { fill: ${dark} }`).join("\n")}
 }
 </style>
 <rect class="page" width="${width}" height="${whole}"/>
@@ -58,17 +66,18 @@ ${body.join("\n")}
 `;
 }
 
-/** @param {import("./table.js").Measured} row @param {import("./table.js").LaneOf[]} lanes */
-function panel(row, lanes) {
+/** @param {import("./table.js").Measured} row @param {import("./table.js").LaneOf[]} all */
+function panel(row, all) {
+  const lanes = all.filter(({ name }) => row.rounds[name] !== undefined);
   const spreads = lanes.map(({ name }) => spread(row.rounds[name] ?? []));
   const largest = Math.max(...spreads.map((of) => of?.max ?? 0)) || 1;
   const room = PANEL.width - LABEL - VALUE;
   const better = row.more ? "more is better" : "less is better";
   const unit = row.unit === "" ? better : `${row.unit}, ${better}`;
-  const bars = lanes.map(({ name }, i) => {
+  const bars = lanes.map((lane, i) => {
     const y = PANEL.head + i * PANEL.pitch;
     const of = spreads[i];
-    const label = `<text x="${LABEL - 8}" y="${y + PANEL.bar - 2}" text-anchor="end">${xml(short(name))}</text>`;
+    const label = `<text x="${LABEL - 8}" y="${y + PANEL.bar - 2}" text-anchor="end">${xml(short(lane.name))}</text>`;
     if (of == null)
       return `${label}<text class="unit" x="${LABEL + 4}" y="${y + PANEL.bar - 2}">–</text>`;
     const length = (of.median / largest) * room;
@@ -78,7 +87,7 @@ function panel(row, lanes) {
       of.max > of.min
         ? `<path class="axis" d="M${round(low)} ${middle}H${round(high)}" stroke-width="2"/>`
         : "";
-    const bar = `<rect class="c${i % LIGHT.length}" x="${LABEL}" y="${y}" width="${round(Math.max(length, 1))}" height="${PANEL.bar}" rx="2"/>`;
+    const bar = `<rect class="${classOf(lane, all)}" x="${LABEL}" y="${y}" width="${round(Math.max(length, 1))}" height="${PANEL.bar}" rx="2"/>`;
     const at = Math.max(high ?? 0, length + LABEL) + 6;
     const value = `<text x="${round(at)}" y="${y + PANEL.bar - 2}">${format(of.median)}</text>`;
     return `${label}${bar}${extent}${value}`;
@@ -92,6 +101,14 @@ function panel(row, lanes) {
   ].join("\n");
 }
 
+/** @param {import("./table.js").LaneOf} lane @param {import("./table.js").LaneOf[]} all */
+function classOf(lane, all) {
+  if (lane.own) return "own";
+  if (LIMITS.includes(lane.name)) return "limit";
+  const peers = all.filter(({ name, own }) => !own && !LIMITS.includes(name));
+  return `peer${peers.indexOf(lane) % PEERS}`;
+}
+
 /** @param {number | undefined} value */
 function round(value) {
   return Number((value ?? 0).toFixed(1));
@@ -99,7 +116,7 @@ function round(value) {
 
 /** @param {string} name */
 function short(name) {
-  return name.length > 15 ? `${name.slice(0, 14)}…` : name;
+  return name.length > 18 ? `${name.slice(0, 17)}…` : name;
 }
 
 /** @param {string} text */

@@ -3,6 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { duration } from "./metrics/rounds.js";
 
 /** @typedef {import("./metrics/rounds.js").Metric} Metric */
 
@@ -40,11 +41,10 @@ export function readOptions(args, metrics) {
   const values = parse(args);
   if (values.help) return null;
   return {
-    metrics: list(values.metrics ?? metrics.map(({ name }) => name).join(",")).map((name) => {
-      const metric = metrics.find((one) => one.name === name);
-      if (metric !== undefined) return metric;
-      throw new UsageError(`--metrics ${name}: there are ${metrics.map((one) => one.name)}`);
-    }),
+    metrics:
+      values.metrics === undefined
+        ? metrics.filter(({ extra }) => !extra)
+        : list(values.metrics).map((name) => named(name, metrics)),
     rounds: number("--rounds", values.rounds, 1, 100),
     seconds: number("--seconds", values.seconds, 1, 60),
     mtus: list(values.mtu).map((text) => number("--mtu", text, 1280, 65_535)),
@@ -101,6 +101,14 @@ export function parsePeer(text) {
   return { name, command, mtus: pinned?.map((mtu) => number("--peer", mtu, 1280, 65_535)) ?? null };
 }
 
+/** @param {string} name @param {Metric[]} metrics */
+function named(name, metrics) {
+  const metric = metrics.find((one) => one.name === name);
+  if (metric !== undefined) return metric;
+  const names = metrics.map((one) => one.name).join(", ");
+  throw new UsageError(`--metrics ${name}: one or more of ${names}`);
+}
+
 /** @param {string} text */
 function list(text) {
   return text.split(",").filter((part) => part !== "");
@@ -125,19 +133,29 @@ function available() {
   return readFileSync(path, "latin1").trim().split(/\s+/);
 }
 
+/** @param {number[]} seconds */
+export function minutes(seconds) {
+  const sum = Math.ceil(seconds.reduce((all, one) => all + one, 0) / 60);
+  return sum === 1 ? "1 minute" : `${sum} minutes`;
+}
+
 /** @param {Metric[]} metrics */
 export function help(metrics) {
+  const defaults = { rounds: 3, seconds: 3 };
+  const usual = metrics.filter(({ extra }) => !extra);
+  const whole = minutes(usual.map((metric) => duration(metric, defaults, 3, 1)));
   const costs = metrics.map((metric) => {
-    const seconds = Math.ceil(metric.cost({ seconds: 3 }));
+    const seconds = Math.ceil(metric.cost(defaults));
     const per = metric.atOnce ? "a round" : "a lane and round";
-    return `  ${metric.name.padEnd(12)} ${metric.about}\n${" ".repeat(15)}${seconds} s ${per}${metric.stacksOnly ? ", stacks only" : ""}`;
+    const but = metric.stacksOnly ? ", stacks only" : metric.extra ? ", only if named" : "";
+    return `  ${metric.name.padEnd(14)} ${metric.about}\n${" ".repeat(17)}${seconds} s ${per}${but}`;
   });
   return `Usage: npm run bench -- [options]
 
 tun2socks beside no tunnel (direct), the same SOCKS server without a TUN (ceiling), and
 peers; medians of rounds [smallest–largest] and ratios taken pair by pair. Needs root.
 
-  --metrics a,b             which; all by default, some 14 minutes
+  --metrics a,b             which; without peers those below take some ${whole}
   --rounds N                3
   --seconds N               of a TCP transfer, 3
   --mtu 1500,9000,65520     of our device, 1500
@@ -145,8 +163,8 @@ peers; medians of rounds [smallest–largest] and ratios taken pair by pair. Nee
   --congestion-control X    of the kernels in both namespaces (reno, bbr, cubic)
   --socks-server COMMAND    instead of the built-in one; {host} {port}
   --peer NAME=COMMAND       may be repeated; {tun} {socks_host} {socks_port} {mtu}.
-                            NAME@MTU,MTU=COMMAND: at MTUs of its own. The command is
-                            the shell's; its device is up with address and route
+                            NAME@MTU,MTU=COMMAND: at MTUs of its own. The shell runs it
+                            as \`exec COMMAND\`; device, address and route are made for it
   --json FILE               an object a line: the machine, then row by row, lane by lane
   --markdown FILE           the whole table
   --chart FILE              the main rows as SVG

@@ -1,14 +1,14 @@
 #!/usr/bin/env node
 // @ts-check
-// New connections, one octet each way, closed by the target. Usage: connections.js JSON, prints JSON:
-//   { host, socks, concurrency, count | milliseconds }
+// New connections, one octet each way. Usage: connections.js JSON, prints JSON:
+//   { host, socks, concurrency, ports: "one" | "many", closes: "target" | "client", count | milliseconds }
 //       → { done, failed, seconds, p50, p99, gap }   ms; gap: the longest time in which none ended well
 // Seconds are those of the run, or by count those until the last that ended well: what failed is told by the others.
 // Those of the first tenth of a second are not counted where it runs by time, nor the first tenth where it runs by count.
 
 import { quantile } from "../statistics.js";
-import { PORTS } from "./port-numbers.js";
-import { allocate, finish, now, Stream, Way } from "./sockets.js";
+import { OCTET_PORTS, PORTS } from "./port-numbers.js";
+import { allocate, bytes, finish, now, Stream, Way } from "./sockets.js";
 
 /** A connection that takes longer has failed. */
 const TIMEOUT = 3000;
@@ -17,8 +17,12 @@ const MAX_FAILED = 64;
 const LONGEST = 60_000;
 
 const options = JSON.parse(/** @type {string} */ (process.argv[2]));
-const way = new Way({ host: options.host, port: PORTS.octet }, options.socks);
+// A port more is another place to connect to, so that a source port may be used again.
+const ports = options.ports === "many" ? OCTET_PORTS : [PORTS.octet];
+const ways = ports.map((port) => new Way({ host: options.host, port }, options.socks));
 const octet = allocate(1);
+const clientCloses = options.closes === "client";
+bytes[octet] = clientCloses ? 1 : 0;
 /** @type {number[]} */
 const times = [];
 /** @type {Set<Stream>} */
@@ -27,6 +31,7 @@ const byTime = options.milliseconds !== undefined;
 const warmUp = byTime ? Number.POSITIVE_INFINITY : Math.floor(options.count / 10);
 const first = now();
 let measured = byTime ? first + 100 : 0;
+let begun = 0;
 let endings = 0;
 let done = 0;
 let failed = 0;
@@ -39,6 +44,7 @@ const handler = {
   /** @param {Stream} stream @param {number} _start @param {number} octets */
   onData(stream, _start, octets) {
     stream.octets += octets;
+    if (clientCloses) this.onEnd(stream);
   },
   /** @param {Stream} stream */
   onEnd(stream) {
@@ -62,7 +68,7 @@ const watch = setInterval(() => {
 for (let i = 0; i < options.concurrency; i++) another();
 
 function another() {
-  const stream = new Stream(way, handler);
+  const stream = new Stream(/** @type {Way} */ (ways[begun++ % ways.length]), handler);
   stream.started = now();
   open.add(stream);
   const result = stream.connect();

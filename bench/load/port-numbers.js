@@ -1,7 +1,7 @@
 // @ts-check
 // Where the targets of the bench listen, on all addresses of the server's namespace.
 export const PORTS = {
-  /** TCP: one octet for one octet, then it closes. */
+  /** TCP: one octet for one octet, then it closes. The same on some ports more, see OCTET_PORTS. */
   octet: 7001,
   /** TCP: keep-alive HTTP. */
   http: 8080,
@@ -17,3 +17,6 @@ export const PORTS = {
   socks: 1080,
   granting: 1081,
 };
+
+/** So many that thousands of connections do not come to a source port twice. */
+export const OCTET_PORTS = [PORTS.octet, 7011, 7012, 7013, 7014, 7015, 7016, 7017];

@@ -5,7 +5,7 @@
 
 import { blast } from "./blast.js";
 import { DatagramPort, Kind, LATE, Packet, writePacket } from "./datagram-port.js";
-import { PORTS } from "./port-numbers.js";
+import { OCTET_PORTS, PORTS } from "./port-numbers.js";
 import { allocate, bytes, listen, now, view } from "./sockets.js";
 
 if (process.argv[2] === "source") source();
@@ -16,16 +16,18 @@ function answers() {
   /** @param {import("./sockets.js").Stream} stream */
   const close = (stream) => stream.close();
   const octet = allocate(1);
-  // One octet for one octet, and then it is the target that closes.
-  listen(PORTS.octet, {
+  // One octet for one octet, and then the target closes; or the client, if its octet is not 0.
+  const octets = {
     onOpen: ignore,
-    onData(stream) {
+    /** @param {import("./sockets.js").Stream} stream @param {number} start */
+    onData(stream, start) {
       stream.send(octet, 1);
-      stream.close();
+      if (bytes[start] === 0) stream.close();
     },
     onEnd: close,
     onError: ignore,
-  });
+  };
+  for (const port of OCTET_PORTS) listen(port, octets);
   const text = `HTTP/1.1 200 OK\r\ncontent-length: 128\r\n\r\n${"x".repeat(128)}`;
   const answer = allocate(text.length);
   bytes.set(Buffer.from(text), answer);

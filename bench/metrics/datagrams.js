@@ -15,7 +15,7 @@ const MILLISECONDS = 1000;
 export const datagrams = {
   name: "udp",
   about: "UDP packets/s at < 1 % loss (200 and 1,400 octets), arrival of a flood, CPU per packet",
-  cost: () => 36,
+  cost: () => 14,
   rows: KINDS.flatMap(({ key, direction, size }) => {
     const name = `UDP ${direction}, ${size} octets`;
     return [

@@ -1,7 +1,7 @@
 // @ts-check
 // All metrics, in the order in which they run.
 
-import { connections, sustained } from "./connections.js";
+import { clientCloses, connections, sustained } from "./connections.js";
 import { datagrams } from "./datagrams.js";
 import { idle } from "./idle.js";
 import { keepAlive } from "./keep-alive.js";
@@ -14,6 +14,7 @@ export const METRICS = [
   tcp,
   connections,
   sustained,
+  clientCloses,
   keepAlive,
   datagrams,
   questions,

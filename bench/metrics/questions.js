@@ -9,7 +9,7 @@ const NEW_PORTS = 20_000;
 export const questions = {
   name: "questions",
   about: `UDP question and answer: on one socket, and ${NEW_PORTS} each from a new source port`,
-  cost: () => 12,
+  cost: () => 8,
   rows: [
     { key: "one", name: "UDP questions, one socket", unit: "1/s", more: true, headline: true },
     { key: "one.p50", name: "UDP questions, one socket: p50", unit: "µs", more: false },

@@ -25,6 +25,7 @@
  * @property {string} about
  * @property {(options: { seconds: number }) => number} cost seconds that a lane takes in a round, about
  * @property {boolean} [stacksOnly] it says something of stacks only
+ * @property {boolean} [extra] it runs only where it is named
  * @property {boolean} [atOnce] a round takes no longer with more stacks
  * @property {Row[]} rows
  * @property {(bench: Bench, round: number) => Promise<Round>} round
@@ -72,4 +73,17 @@ export async function inTurn(bench, round, lanes, steps, port) {
 /** @param {Bench} bench */
 export function stacksOf(bench) {
   return bench.lanes.filter(({ isStack }) => isStack);
+}
+
+/**
+ * About how many seconds all rounds of a metric take.
+ *
+ * @param {Metric} metric
+ * @param {{ rounds: number, seconds: number }} options
+ * @param {number} lanes
+ * @param {number} stacks of them
+ */
+export function duration(metric, options, lanes, stacks) {
+  const measured = metric.atOnce ? 1 : metric.stacksOnly ? stacks : lanes;
+  return metric.cost(options) * measured * options.rounds;
 }

@@ -64,6 +64,7 @@ async function transfer(lane, direction, streams, seconds) {
   const reverse = direction === "down" ? ["-R"] : [];
   const often = ["-t", `${seconds}`, "-P", `${streams}`];
   const argv = ["iperf3", "-J", "-c", lane.target, ...often, ...reverse];
-  const { sum_received } = JSON.parse(await lane.must(argv, 30_000)).end;
-  return { rate: sum_received.bits_per_second, octets: sum_received.bytes };
+  const { end, error } = JSON.parse(await lane.must(argv, 30_000));
+  if (end?.sum_received === undefined) throw new Error(`iperf3: ${error ?? "no end"}`);
+  return { rate: end.sum_received.bits_per_second, octets: end.sum_received.bytes };
 }

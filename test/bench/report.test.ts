@@ -91,9 +91,9 @@ test("numbers have three digits, and thousands are set apart", () => {
 
 test("a chart has a bar for every lane that was measured, as long as its median", () => {
   const svg = chart(FIGURES, { title: "a & b", subtitle: "3 rounds" });
-  const bars = [...svg.matchAll(/<rect class="c(\d)" x="\d+" y="\d+" width="([\d.]+)"/g)];
+  const bars = [...svg.matchAll(/<rect class="(\w+)" x="\d+" y="\d+" width="([\d.]+)"/g)];
   const [own, direct, peer, cpu] = bars.map(([, , width]) => Number(width));
-  expect(bars.map(([, lane]) => lane)).toEqual(["0", "1", "2", "0"]);
+  expect(bars.map(([, lane]) => lane)).toEqual(["own", "limit", "peer0", "own"]);
   expect((own as number) / (direct as number)).toBeCloseTo(9 / 18, 1);
   expect((peer as number) / (direct as number)).toBeCloseTo(3.5 / 18, 1);
   expect(cpu).toBeGreaterThan(0);
