@@ -95,13 +95,12 @@ async function startServers() {
   const socks = `exec ${fill(options.socksServer ?? builtIn, values)}`;
   const quiet = { stdio: ["ignore", "ignore", "inherit"] };
   topology.start(server, ["sh", "-c", socks], quiet);
-  topology.start(server, ["iperf3", "-s", "-p", `${PORTS.iperf3}`], quiet);
   for (const role of ["answers", "source"]) {
     topology.start(server, [node, here("load/targets.js"), role], quiet);
   }
   const granting = [here("flows-peer.js"), "server", SERVER_IPV4, `${PORTS.granting}`];
   topology.start(server, [node, ...granting], quiet);
-  for (const port of [PORTS.socks, PORTS.iperf3, PORTS.octet, PORTS.http, PORTS.granting]) {
+  for (const port of [PORTS.socks, PORTS.octet, PORTS.http, PORTS.granting]) {
     await listening(topology, server, port);
   }
 }

@@ -14,6 +14,8 @@ const CREATE_STREAMS = 10;
 const EXCHANGE_RESULTS = 13;
 const DISPLAY_RESULTS = 14;
 const IPERF_DONE = 16;
+/** -1. */
+const ACCESS_DENIED = 255;
 const BLOCK = 128 * 1024;
 
 const [socks, server, secondsText, direction, streamsText = "1"] = process.argv.slice(2);
@@ -87,7 +89,7 @@ for (let streams = [], started, elapsed; ; ) {
   } else if (state === DISPLAY_RESULTS) {
     control.write(Buffer.from([IPERF_DONE]), () => process.exit(0));
   } else {
-    console.error(`unexpected state ${state}`);
+    console.error(state === ACCESS_DENIED ? "the server is busy" : `unexpected state ${state}`);
     process.exit(1);
   }
 }

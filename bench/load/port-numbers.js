@@ -5,8 +5,8 @@ export const PORTS = {
   octet: 7001,
   /** TCP: keep-alive HTTP. */
   http: 8080,
-  /** TCP: iperf3. */
-  iperf3: 5201,
+  /** TCP: iperf3, one for each lane: its number is added. */
+  iperf3: 5200,
   /** UDP: echo. */
   echo: 7002,
   /** UDP: counts. */
