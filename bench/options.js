@@ -159,7 +159,7 @@ peers; medians of rounds [smallest–largest] and ratios taken pair by pair. Nee
   --rounds N                3
   --seconds N               of a TCP transfer, 3
   --mtu 1500,9000,65520     of our device, 1500
-  --offload on,checksum,none  what our device offloads, on
+  --offload on,none         what our device offloads: on, checksum, none
   --congestion-control X    of the kernels in both namespaces (reno, bbr, cubic)
   --socks-server COMMAND    instead of the built-in one; {host} {port}
   --peer NAME=COMMAND       may be repeated; {tun} {socks_host} {socks_port} {mtu}.

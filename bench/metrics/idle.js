@@ -5,7 +5,8 @@ import { setTimeout as wait } from "node:timers/promises";
 import { cpuOf, wakeUpsOf } from "../process-figures.js";
 import { inTurn, stacksOf } from "./rounds.js";
 
-const SETTLED = 3000;
+/** Until TIME-WAIT and what a garbage collector does on the side are over. */
+const SETTLED = 12_000;
 const SECONDS = 15;
 
 /** @type {import("./rounds.js").Metric} */
