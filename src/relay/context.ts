@@ -61,12 +61,13 @@ export class RelayContext implements RelayEnvironment {
   }
 }
 
-/** A destination by address whose endpoint is set before each use: valid during one call. */
+/** A destination that is set before each use: valid during one call. */
 export class AddressDestination implements Destination {
-  readonly name = null;
+  name: string | null = null;
   endpoint: Endpoint = new Endpoint();
 
-  at(endpoint: Endpoint): this {
+  at(endpoint: Endpoint, name: string | null = null): this {
+    this.name = name;
     this.endpoint = endpoint;
     return this;
   }

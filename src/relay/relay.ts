@@ -101,6 +101,7 @@ export class Relay implements TcpRelayOwner {
       proxy,
       host: direct === null ? null : new UdpUpstream(direct, false),
       dns: this.#dns,
+      names: this.#fakeNames,
       room: new WaitingRoom(),
       udpTimeout: options.udpTimeout,
       ended: (relay) => this.#udpRelays.delete(relay),

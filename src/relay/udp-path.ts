@@ -16,6 +16,7 @@ import type { AssociationEntry } from "./association-table.ts";
 import { Backoff } from "./backoff.ts";
 import { AddressDestination, type RelayContext } from "./context.ts";
 import type { Dial } from "./dial-queue.ts";
+import type { FakeName } from "./fake-names.ts";
 import { isFullProxy, type UdpAnswer, udpAnswer } from "./refusal.ts";
 import type { UdpUpstream } from "./udp-upstream.ts";
 
@@ -30,6 +31,15 @@ const MAX_DATAGRAM = 65_507;
 /** RSV, FRAG, ATYP, address and port (RFC 1928 §7). */
 const SOCKS_HEADER_V4 = 10;
 const SOCKS_HEADER_V6 = 22;
+
+/** RSV, FRAG, ATYP, length, port; the name between the last two. */
+const SOCKS_HEADER_NAME = 7;
+
+/** A target by name: datagrams to this port go to the name, whatever address they are for. */
+export interface NamedTarget {
+  readonly fake: FakeName;
+  readonly port: number;
+}
 
 /** The flow a path belongs to. */
 export interface UdpPathOwner {
@@ -67,6 +77,7 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
   older: AssociationEntry | null = null;
   younger: AssociationEntry | null = null;
   answered = false;
+  readonly named: NamedTarget | null;
   readonly #owner: UdpPathOwner;
   readonly #context: RelayContext;
   readonly #room: WaitingRoom;
@@ -90,7 +101,9 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
     context: RelayContext,
     room: WaitingRoom,
     upstream: UdpUpstream,
+    named: NamedTarget | null = null,
   ) {
+    this.named = named;
     this.#owner = owner;
     this.#context = context;
     this.#room = room;
@@ -260,7 +273,7 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
       this.#owner.tooBig(this, target, room);
       return;
     }
-    const to = this.#destination.at(target);
+    const to = this.#destination.at(target, this.#nameOf(target));
     if (!association.send(to, start, end, segment)) {
       association.flush();
       if (!association.send(to, start, end, segment)) {
@@ -274,7 +287,14 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
 
   #payloadRoom(target: Endpoint): number {
     if (!this.#upstream.hasHeader) return MAX_DATAGRAM;
+    const name = this.#nameOf(target);
+    if (name !== null) return MAX_DATAGRAM - SOCKS_HEADER_NAME - Buffer.byteLength(name);
     return MAX_DATAGRAM - (target.isV4 ? SOCKS_HEADER_V4 : SOCKS_HEADER_V6);
+  }
+
+  #nameOf(target: Endpoint): string | null {
+    const { named } = this;
+    return named !== null && target.port === named.port ? named.fake.name : null;
   }
 
   #wait(target: Endpoint, start: number, end: number, segment: number): void {

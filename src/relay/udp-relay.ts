@@ -4,6 +4,11 @@
  * Endpoint-independent mapping (RFC 4787 REQ-1): whatever the targets, one association; what comes back keeps its
  * source and is never filtered (full cone). Queries go to the shared `DnsRelay` instead, datagram by datagram, so that a
  * resolver with a new port per query costs no descriptor.
+ *
+ * A name is a target like others (`--dns fake`), but the answers come from an address that only the proxy knows. So an
+ * association carries one name and port at most, and what comes from that port is the name's; all else keeps its source.
+ * The first name shares the association of the flow, so that what a STUN server says of it holds for the peers; other
+ * names, and addresses with the port of the first, have associations of their own.
  */
 
 import type { RefuseReason, UdpFlow, UdpHandler } from "../stack/ports.ts";
@@ -12,12 +17,16 @@ import { DNS_PORT, loopbackOf, Place } from "./address-plan.ts";
 import type { RelayContext } from "./context.ts";
 import { isQuery } from "./dns-message.ts";
 import type { DnsClient, DnsRelay } from "./dns-relay.ts";
+import type { FakeName, FakeNames } from "./fake-names.ts";
 import type { UdpAnswer } from "./refusal.ts";
-import { UdpPath, type UdpPathOwner, type WaitingRoom } from "./udp-path.ts";
+import { type NamedTarget, UdpPath, type UdpPathOwner, type WaitingRoom } from "./udp-path.ts";
 import type { UdpUpstream } from "./udp-upstream.ts";
 
 /** Idle life of a flow that only asked for names: its port is rarely used again. */
 const DNS_FLOW_TIMEOUT = 10_000;
+
+/** Names of one flow, besides the first, that have an association; the one unused for longest gives way. */
+export const MAX_NAMED = 16;
 
 /** What the flows of one relay use. */
 export interface UdpRoutes {
@@ -26,6 +35,8 @@ export interface UdpRoutes {
   readonly host: UdpUpstream | null;
   /** Null: lookups are refused (`--dns off`). */
   readonly dns: DnsRelay | null;
+  /** Null: no address stands for a name. */
+  readonly names: FakeNames | null;
   readonly room: WaitingRoom;
   /** Idle life of a flow, ms. */
   readonly udpTimeout: number;
@@ -43,6 +54,10 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
   readonly #routes: UdpRoutes;
   #proxy: UdpPath | null = null;
   #host: UdpPath | null = null;
+  /** To addresses with the port of the name that has #proxy. */
+  #apart: UdpPath | null = null;
+  /** To names, the longest unused first. */
+  #named: UdpPath[] = [];
   #shortLived = false;
   #asked = false;
   #ended = false;
@@ -71,8 +86,13 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
       this.flow?.setTimeout(this.#routes.udpTimeout);
     }
     if (place === Place.OUTSIDE) {
-      this.#proxy ??= this.#path(this.#routes.proxy);
-      this.#proxy.send(target, start, end, segment);
+      this.#byAddress(target).send(target, start, end, segment);
+    } else if (place === Place.FAKE) {
+      const path = this.#byName(target);
+      if (path === null) {
+        this.#context.stats.namelessFlows++;
+        this.#answer(target, "host-unreachable");
+      } else path.send(target, start, end, segment);
     } else if (place === Place.HOST && this.#routes.host !== null) {
       this.#host ??= this.#path(this.#routes.host);
       this.#host.send(loopbackOf(target, this.#scratch), start, end, segment);
@@ -84,6 +104,8 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
   onBatchEnd(): void {
     this.#proxy?.flush();
     this.#host?.flush();
+    this.#apart?.flush();
+    for (let i = 0; i < this.#named.length; i++) (this.#named[i] as UdpPath).flush();
     this.#flushQueries();
   }
 
@@ -93,8 +115,8 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     this.flow = null;
     // A flow that gives way in the middle of a batch hears no end of it.
     this.#flushQueries();
-    this.#proxy?.close();
-    this.#host?.close();
+    for (const path of [this.#proxy, this.#host, this.#apart, ...this.#named]) this.#end(path);
+    this.#named = [];
     this.#context.stats.udpFlows--;
     this.#routes.ended(this);
   }
@@ -151,17 +173,65 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     this.#routes.dns?.flush();
   }
 
-  #path(upstream: UdpUpstream): UdpPath {
-    return new UdpPath(this, this.#context, this.#routes.room, upstream);
+  #path(upstream: UdpUpstream, named: NamedTarget | null = null): UdpPath {
+    if (named !== null) this.#routes.names?.use(named.fake);
+    return new UdpPath(this, this.#context, this.#routes.room, upstream, named);
+  }
+
+  #end(path: UdpPath | null): void {
+    path?.close();
+    const now = this.#context.timers.now();
+    if (path?.named) this.#routes.names?.release(path.named.fake, now);
+  }
+
+  #byAddress(target: Endpoint): UdpPath {
+    const { proxy } = this.#routes;
+    this.#proxy ??= this.#path(proxy);
+    if (this.#proxy.named?.port !== target.port) return this.#proxy;
+    this.#apart ??= this.#path(proxy);
+    return this.#apart;
+  }
+
+  /** Null: the address stands for no name. */
+  #byName(target: Endpoint): UdpPath | null {
+    const { proxy, names } = this.#routes;
+    const { port } = target;
+    const fake = names?.at(target) ?? null;
+    if (fake === null) return null;
+    this.#proxy ??= this.#path(proxy, { fake, port });
+    if (isFor(this.#proxy, fake, port)) return this.#proxy;
+    const paths = this.#named;
+    for (let i = paths.length - 1; i >= 0; i--) {
+      const path = paths[i] as UdpPath;
+      if (!isFor(path, fake, port)) continue;
+      if (i < paths.length - 1) paths.push(...paths.splice(i, 1));
+      return path;
+    }
+    if (paths.length >= MAX_NAMED) this.#end(paths.shift() as UdpPath);
+    const path = this.#path(proxy, { fake, port });
+    paths.push(path);
+    return path;
   }
 
   /** The name the client knows `remote` by; null for one that it cannot know. */
   #seenByClient(path: UdpPath, remote: Endpoint): Endpoint | null {
-    return path === this.#host ? this.#context.plan.hostOf(remote, this.#scratch) : remote;
+    if (path === this.#host) return this.#context.plan.hostOf(remote, this.#scratch);
+    const { named } = path;
+    const { flow } = this;
+    if (named !== null && named.port === remote.port && flow !== null) {
+      this.#scratch.port = remote.port;
+      return this.#routes.names?.address(named.fake, flow.client.isV4, this.#scratch) ?? null;
+    }
+    // A name that is not the path's.
+    return remote.isUnspecified ? null : remote;
   }
 
   #answer(target: Endpoint, reason: RefuseReason): void {
     this.#context.stats.datagramsRefused++;
     this.flow?.refuse(target, reason);
   }
+}
+
+function isFor({ named }: UdpPath, fake: FakeName, port: number): boolean {
+  return named !== null && named.fake === fake && named.port === port;
 }

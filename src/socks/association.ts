@@ -71,6 +71,9 @@ export class SocksAssociation
   /** The proxy's address, kept while the relay's name is looked up. */
   readonly #server = new Endpoint();
   readonly #from = new Endpoint();
+  /** The name that was sent to last, and its octets behind their number. */
+  #name: string | null = null;
+  #octets = new Uint8Array(0);
   readonly #timer: Timer = new Timer(this);
   #open = false;
   #closed = false;
@@ -241,6 +244,7 @@ export class SocksAssociation
       return false;
     }
     datagrams.next = (headerEnd + 7) & ~7;
+    if (to.name !== this.#name) this.#remember(to.name, bytes, header + 4);
     for (let at = start, i = 0; i < pieces; i++, at += size) {
       if (socket.room === 0) socket.flush();
       socket.queue(header, headerEnd - header, at, Math.min(size, end - at));
@@ -250,6 +254,26 @@ export class SocksAssociation
 
   flush(): void {
     if (!this.#closed) this.#socket.flush();
+  }
+
+  /** The name with its length is at `at`. */
+  #remember(name: string | null, bytes: Uint8Array, at: number): void {
+    if (name === null) return;
+    this.#name = name;
+    this.#octets = bytes.slice(at, at + 1 + (bytes[at] as number));
+    for (let i = 1; i < this.#octets.length; i++) {
+      this.#octets[i] = lowerCase(this.#octets[i] as number);
+    }
+  }
+
+  /** True when the name with its length at `at` is the one that was sent to last, letters without case. */
+  #isSentTo(bytes: Uint8Array, at: number): boolean {
+    const octets = this.#octets;
+    for (let i = 0; i < octets.length; i++) {
+      const octet = bytes[at + i] as number;
+      if ((i === 0 ? octet : lowerCase(octet)) !== octets[i]) return false;
+    }
+    return octets.length > 0;
   }
 
   onReceived(from: Endpoint, start: number, end: number): void {
@@ -264,7 +288,7 @@ export class SocksAssociation
       counters.malformed++;
     } else if (udpFragment(bytes, start) !== 0) {
       counters.fragments++;
-    } else if (bytes[start + 3] === AddressType.NAME) {
+    } else if (bytes[start + 3] === AddressType.NAME && !this.#isSentTo(bytes, start + 4)) {
       counters.named++;
     } else {
       counters.received++;
@@ -288,4 +312,8 @@ export class SocksAssociation
     this.#control = null;
     this.#socket.close();
   }
+}
+
+function lowerCase(octet: number): number {
+  return octet >= 0x41 && octet <= 0x5a ? octet | 0x20 : octet;
 }

@@ -82,7 +82,10 @@ export interface AssociationHandler {
   onOpen(): void;
   /** Last call. */
   onRefused(refusal: Refusal): void;
-  /** A datagram from `from`: payload [start, end) of the worker's memory, valid to the end of the turn. */
+  /**
+   * A datagram from `from`: payload [start, end) of the worker's memory, valid to the end of the turn. The address of
+   * `from` is zero when the proxy gave the name that was sent to last instead.
+   */
   onDatagram(from: Endpoint, start: number, end: number): void;
   /** The control connection ended or the socket broke. Last call. */
   onLost(): void;

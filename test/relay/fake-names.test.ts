@@ -1,38 +1,10 @@
 /** `--dns fake`: host names get addresses of ours, and flows to these go upstream by name. */
 
-import { decode, encode, type Packet, type RecordType } from "dns-packet";
+import { decode, encode } from "dns-packet";
 import { expect, test } from "vitest";
 import { HOLD } from "../../src/relay/fake-names.ts";
-import { RelayWorld, type RelayWorldOptions } from "../support/relay-world.ts";
-
-const OURS = "198.18.0.3:53";
-
-type Message = ReturnType<typeof decode> & { readonly rcode?: string };
-
-function fakeWorld(options: RelayWorldOptions = {}): RelayWorld {
-  return new RelayWorld({ dnsMode: "fake", ...options });
-}
-
-function query(name: string, type: string, extra: Partial<Packet> = {}): Buffer {
-  const questions = [{ type: type as RecordType, name }];
-  return encode({ type: "query", id: 77, flags: 0x100, questions, ...extra });
-}
-
-/** The answer that comes at once, or null. */
-function ask(world: RelayWorld, message: Uint8Array, target = OURS): Message | null {
-  world.udp(target, 5353, message);
-  const [datagram] = world.datagrams();
-  return datagram === undefined ? null : decode(Buffer.from(datagram.payload));
-}
-
-function data(message: Message | null): unknown[] {
-  return (message?.answers ?? []).map((answer) => ("data" in answer ? answer.data : null));
-}
-
-/** The address that stands for a name. */
-function addressOf(world: RelayWorld, name: string, type: "A" | "AAAA" = "A"): string {
-  return data(ask(world, query(name, type)))[0] as string;
-}
+import { addressOf, ask, data, fakeWorld, query } from "../support/lookups.ts";
+import { RelayWorld } from "../support/relay-world.ts";
 
 /** What was asked of the proxy. */
 function upstreamUses(world: RelayWorld): number {

@@ -340,6 +340,22 @@ describe.each(SHAPES)("association, %s shape", (shape) => {
     expect(handler.events).toEqual(["open", "192.0.2.1:80 z"]);
   });
 
+  test("an answer from the name that was sent to last counts, as from no address (RFC 1928 §7)", async () => {
+    const { association, handler, relay, upstream } = await opened(shape);
+    send(association, { name: "A.b", endpoint: destination().endpoint }, "hi");
+    await until("a datagram at the relay", () => relay.received.length === 1);
+    expect(relay.received).toEqual(["0000000303412e6200506869"]);
+    relay.send("0000000303612e4200507a");
+    await handler.has("[::]:80 z");
+    for (const other of ["0000000303612e63005061", "0000000302612e005061", "0000000300005061"]) {
+      relay.send(other);
+    }
+    relay.send(`${HEADER}79`);
+    await handler.has("192.0.2.1:80 y");
+    expect(handler.events).toEqual(["open", "[::]:80 z", "192.0.2.1:80 y"]);
+    expect(upstream.counters).toMatchObject({ named: 3, received: 2 });
+  });
+
   test("the end of the control connection ends the association", async () => {
     const { handler, peer } = await opened(shape);
     pass(1000);
