@@ -4,9 +4,11 @@ import type { UdpFlow } from "../stack/ports.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import type { DnsConnection } from "./dns-connection.ts";
 
-/** Who asked: a UDP flow that may end before the answer comes. */
+/** Who asked: a flow that may end before the answer comes. */
 export interface DnsClient {
-  readonly flow: UdpFlow | null;
+  readonly flow: Pick<UdpFlow, "send"> | null;
+  /** It takes answers of any size. */
+  readonly isStream?: boolean;
 }
 
 export class Query {

@@ -51,7 +51,7 @@ const PROBE_TIME = 2_000;
 /** How long lookups stay on TCP after UDP was silent. */
 const TCP_TIME = 10 * 60_000;
 /** A query of a stub resolver is far below. */
-const MAX_QUERY = 4096;
+export const MAX_QUERY = 4096;
 /** Random numbers drawn at a time. */
 const DRAW = 64;
 
@@ -117,7 +117,7 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
     const ours = this.#context.plan.place(target) === Place.RESOLVER;
     const local = ours && this.#fake !== null ? this.#fake.answer(bytes) : null;
     if (local !== null) {
-      this.#reply(client, target, fitted(bytes, local));
+      this.#reply(client, target, fitted(client, bytes, local));
       return;
     }
     const server = ours ? this.#options.server : target;
@@ -213,7 +213,7 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
     this.#queries.delete(query.id);
     connection.settle(query);
     this.#context.stats.dnsAnswers++;
-    this.#answer(query, fitted(query.bytes, bytes.slice(start, end)));
+    this.#answer(query, fitted(query.client, query.bytes, bytes.slice(start, end)));
     return true;
   }
 
@@ -236,7 +236,12 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
     const { mode } = this.#options;
     const resting = this.#association === null && now < this.#backoff.retryAt;
     const lacking = this.#upstream.isLacking(now);
-    if (mode === "tcp" || (mode === "auto" && (resting || lacking || now < this.#tcpUntil))) {
+    const isStream = query.client.isStream === true;
+    if (
+      isStream ||
+      mode === "tcp" ||
+      (mode === "auto" && (resting || lacking || now < this.#tcpUntil))
+    ) {
       this.#tcp.send(query);
     } else if (lacking) {
       this.failed(query);
@@ -398,9 +403,14 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
 }
 
 /** `answer`, or one that sends the client to TCP when it takes no datagram of that size. */
-function fitted(query: Uint8Array, answer: Uint8Array): Uint8Array {
+function fitted(client: DnsClient, query: Uint8Array, answer: Uint8Array): Uint8Array {
   const { length } = answer;
-  if (length <= MIN_UDP_SIZE || length <= Math.min(advertisedSize(query), MAX_UDP)) return answer;
+  if (
+    client.isStream === true ||
+    length <= MIN_UDP_SIZE ||
+    length <= Math.min(advertisedSize(query), MAX_UDP)
+  )
+    return answer;
   return emptyAnswer(query, ((answer[3] as number) & 15) as Rcode, true);
 }
 

@@ -12,6 +12,7 @@ import { AddressPlan, DNS_PORT, loopbackOf, Place } from "./address-plan.ts";
 import { AssociationTable, maxAssociations } from "./association-table.ts";
 import { RelayContext, type RelayEnvironment } from "./context.ts";
 import { DnsRelay } from "./dns-relay.ts";
+import { DnsStream, type DnsStreamOwner } from "./dns-stream.ts";
 import { type FakeName, FakeNames, type FakeRanges } from "./fake-names.ts";
 import { FakeResolver } from "./fake-resolver.ts";
 import { HostName } from "./host-name.ts";
@@ -66,7 +67,7 @@ export interface RelayOptions {
   readonly random?: (ids: Uint16Array) => void;
 }
 
-export class Relay implements TcpRelayOwner {
+export class Relay implements TcpRelayOwner, DnsStreamOwner {
   readonly stats: RelayStats;
   readonly #options: RelayOptions;
   readonly #context: RelayContext;
@@ -76,6 +77,7 @@ export class Relay implements TcpRelayOwner {
   /** With the name it goes by, if it does. */
   readonly #tcpRelays = new Map<TcpRelay, FakeName | null>();
   readonly #udpRelays = new Set<UdpRelay>();
+  readonly #dnsStreams = new Set<DnsStream>();
 
   constructor(options: RelayOptions, environment: RelayEnvironment) {
     const { upstream, dns, hostLoopback, direct } = options;
@@ -119,6 +121,7 @@ export class Relay implements TcpRelayOwner {
         if (target.port !== DNS_PORT || mode === "off" || server === null) {
           return this.#refuse(connection, "reset");
         }
+        if (this.#fakeNames !== null) return this.#lookUp(connection, this.#dns as DnsRelay);
         endpoint.copy(server);
         break;
       }
@@ -162,6 +165,7 @@ export class Relay implements TcpRelayOwner {
     this.#context.dials.clear();
     for (const relay of this.#tcpRelays.keys()) relay.close();
     for (const relay of this.#udpRelays) relay.close();
+    for (const stream of this.#dnsStreams) stream.close();
     this.#dns?.close();
   }
 
@@ -169,6 +173,17 @@ export class Relay implements TcpRelayOwner {
     const fake = this.#tcpRelays.get(relay) ?? null;
     if (fake !== null) this.#fakeNames?.release(fake, this.#context.timers.now());
     this.#tcpRelays.delete(relay);
+  }
+
+  lookupsEnded(stream: DnsStream): void {
+    this.#dnsStreams.delete(stream);
+  }
+
+  #lookUp(connection: TcpConnection, dns: DnsRelay): TcpHandler {
+    const stream = new DnsStream(this, this.#context, dns, connection);
+    this.#dnsStreams.add(stream);
+    stream.start();
+    return stream;
   }
 
   #makeDns(proxy: UdpUpstream, hostEnabled: boolean): DnsRelay | null {
