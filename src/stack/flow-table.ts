@@ -17,7 +17,7 @@ export class FlowTable {
   readonly #key0: number;
   readonly #key1: number;
   readonly #scratch: Int32Array = new Int32Array(KEY_WORDS);
-  /** Index + 1, or 0; a power of two, at least twice the capacity. */
+  /** Pairs of index + 1, or 0, and hash; a power of two of them, at least twice the capacity. */
   #slots: Int32Array;
   #mask: number;
   /** Per index the key's nine words and their hash, side by side: with many flows a look-up waits for memory. */
@@ -34,8 +34,8 @@ export class FlowTable {
     this.bound = bound;
     this.#key0 = secret[0] | 0;
     this.#key1 = secret[1] | 0;
-    this.#slots = new Int32Array(slotsFor(capacity));
-    this.#mask = this.#slots.length - 1;
+    this.#slots = new Int32Array(2 * slotsFor(capacity));
+    this.#mask = slotsFor(capacity) - 1;
     this.#rows = new Int32Array(capacity * ROW);
     this.#free = new Int32Array(capacity);
   }
@@ -47,11 +47,19 @@ export class FlowTable {
     const slots = this.#slots;
     const mask = this.#mask;
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
-      const index = slots[slot] - 1;
+      const index = slots[2 * slot] - 1;
       if (index < 0) return -1;
-      const at = index * ROW;
-      if (this.#rows[at + HASH] === hash && this.#sameKey(at, key)) return index;
+      if (slots[2 * slot + 1] === hash && this.#sameKey(index * ROW, key)) return index;
     }
+  }
+
+  /** Copies the pair of `index`, which is in the table, into two endpoints. */
+  read(index: number, src: Endpoint, dst: Endpoint): void {
+    const rows = this.#rows;
+    const at = index * ROW;
+    const ports = rows[at];
+    src.set(rows[at + 7], rows[at + 5], rows[at + 3], rows[at + 1], ports >>> 16);
+    dst.set(rows[at + 8], rows[at + 6], rows[at + 4], rows[at + 2], ports & 0xffff);
   }
 
   /** Adds a pair that is not in the table. Returns its index, below `bound`; -1: the table is full. */
@@ -73,16 +81,17 @@ export class FlowTable {
     const mask = this.#mask;
     const rows = this.#rows;
     let hole = rows[index * ROW + HASH] & mask;
-    while (slots[hole] !== index + 1) hole = (hole + 1) & mask;
+    while (slots[2 * hole] !== index + 1) hole = (hole + 1) & mask;
     // Entries behind the hole move into it unless their home lies behind it (Knuth, TAOCP 3, 6.4 R).
-    for (let slot = (hole + 1) & mask; slots[slot] !== 0; slot = (slot + 1) & mask) {
-      const home = rows[(slots[slot] - 1) * ROW + HASH] & mask;
+    for (let slot = (hole + 1) & mask; slots[2 * slot] !== 0; slot = (slot + 1) & mask) {
+      const home = slots[2 * slot + 1] & mask;
       if (((slot - home) & mask) >= ((slot - hole) & mask)) {
-        slots[hole] = slots[slot];
+        slots[2 * hole] = slots[2 * slot];
+        slots[2 * hole + 1] = slots[2 * slot + 1];
         hole = slot;
       }
     }
-    slots[hole] = 0;
+    slots[2 * hole] = 0;
     this.#free[this.#freeCount++] = index;
     this.size--;
   }
@@ -112,8 +121,9 @@ export class FlowTable {
 
   #place(index: number, hash: number): void {
     let slot = hash & this.#mask;
-    while (this.#slots[slot] !== 0) slot = (slot + 1) & this.#mask;
-    this.#slots[slot] = index + 1;
+    while (this.#slots[2 * slot] !== 0) slot = (slot + 1) & this.#mask;
+    this.#slots[2 * slot] = index + 1;
+    this.#slots[2 * slot + 1] = hash;
   }
 
   #grow(): void {
@@ -123,8 +133,8 @@ export class FlowTable {
     this.#rows = rows;
     // Growth happens only when no index is free.
     this.#free = new Int32Array(capacity);
-    this.#slots = new Int32Array(slotsFor(capacity));
-    this.#mask = this.#slots.length - 1;
+    this.#slots = new Int32Array(2 * slotsFor(capacity));
+    this.#mask = slotsFor(capacity) - 1;
     for (let index = 0; index < this.#top; index++) this.#place(index, rows[index * ROW + HASH]);
   }
 }
@@ -163,5 +173,6 @@ function slotsFor(capacity: number): number {
 
 const KEY_WORDS = 9;
 const HASH = KEY_WORDS;
-const ROW: number = KEY_WORDS + 1;
+/** One cache line. */
+const ROW = 16;
 const INITIAL_CAPACITY = 64;

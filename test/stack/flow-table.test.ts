@@ -77,3 +77,15 @@ test("a program that varies only its port cannot crowd the low bits of the hash"
   expect(Math.max(...buckets)).toBeLessThan(128);
   expect(Math.min(...buckets)).toBeGreaterThan(16);
 });
+
+test("the pair of an index is read as it was inserted", () => {
+  const table = new FlowTable(SECRET, 1000);
+  for (let n = 0; n < 1000; n++) table.insert(client(n), TARGET);
+  const src = new Endpoint();
+  const dst = new Endpoint();
+  for (let n = 0; n < 1000; n++) {
+    const index = table.find(client(n), TARGET);
+    table.read(index, src, dst);
+    expect(src.equals(client(n)) && dst.equals(TARGET)).toBe(true);
+  }
+});

@@ -26,6 +26,8 @@ import { ConnectionList } from "./connection-list.ts";
 import * as flight from "./flight.ts";
 import { Lifetimes } from "./lifetimes.ts";
 import { PendingOpens } from "./pending.ts";
+
+import { RunningAck } from "./rack.ts";
 import { NONE, Ranges } from "./ranges.ts";
 import * as reassembly from "./reassembly.ts";
 import * as receiveBuffer from "./receive-buffer.ts";
@@ -34,6 +36,7 @@ import { ResetQueue } from "./resets.ts";
 import * as sendBuffer from "./send-buffer.ts";
 import { seqAdd } from "./seq.ts";
 import { State } from "./state.ts";
+import { TurnQueue } from "./turn-queue.ts";
 
 export class TcpContext {
   readonly bytes: Uint8Array;
@@ -54,6 +57,7 @@ export class TcpContext {
   readonly pending: PendingOpens;
   readonly resets: ResetQueue;
   readonly challenges: ChallengeLimit;
+  readonly ack: RunningAck = new RunningAck();
   readonly lifetimes: Lifetimes;
   /** Oldest first. */
   readonly timeWait: ConnectionList = new ConnectionList();
@@ -68,11 +72,10 @@ export class TcpContext {
   readonly eventTimer: Timer;
   /** Looks for pages when no batch does. */
   readonly #starvedTimer: Timer;
-  dirtyHead: Connection | null = null;
-  touchedHead: Connection | null = null;
-  touchedTail: Connection | null = null;
-  /** What `fetch` of flows.ts read, lest the reading be optimized away. */
-  fetched = 0;
+  readonly #dirty: TurnQueue = new TurnQueue();
+  readonly #touched: TurnQueue = new TurnQueue();
+  /** Touched, and out of the table. */
+  readonly #orphans: Connection[] = [];
   /** Ranges offered by the last `space`, their order that of the rows; the first may be a tail. */
   readonly offered: Int32Array = new Int32Array(sendBuffer.MAX_OFFERED);
   offeredCount = 0;
@@ -84,7 +87,6 @@ export class TcpContext {
   readonly #holders: Uint16Array;
   /** Consumed ranges whose octets a handler may still look at. */
   #consumed: number = NONE;
-  #dirtyTail: Connection | null = null;
 
   constructor(
     options: StackOptions,
@@ -122,30 +124,35 @@ export class TcpContext {
   }
 
   markDirty(connection: Connection): void {
-    if (connection.isDirty) return;
+    // What is out of the table has nothing to send any more.
+    if (connection.isDirty || connection.index < 0) return;
     connection.isDirty = true;
-    if (this.#dirtyTail === null) this.dirtyHead = connection;
-    else this.#dirtyTail.nextDirty = connection;
-    this.#dirtyTail = connection;
+    this.#dirty.push(connection.index);
     this.listener.onDirty();
   }
 
-  /** Takes the head off the dirty list. */
-  shiftDirty(): void {
-    const head = this.dirtyHead as Connection;
-    this.dirtyHead = head.nextDirty;
-    if (this.dirtyHead === null) this.#dirtyTail = null;
-    head.nextDirty = null;
-    head.isDirty = false;
+  /** The first dirty connection; null: there is none. */
+  firstDirty(): Connection | null {
+    const dirty = this.#dirty;
+    for (; dirty.first >= 0; dirty.shift()) {
+      const c = this.connections[dirty.first];
+      if (c?.isDirty) return c;
+    }
+    return null;
+  }
+
+  /** Takes the first dirty connection off the list, though it may be out of the table by now. */
+  shiftDirty(connection: Connection): void {
+    connection.isDirty = false;
+    this.#dirty.shift();
   }
 
   /** Lets endBatch visit the connection. */
   touch(connection: Connection): void {
     if (connection.isTouched) return;
     connection.isTouched = true;
-    if (this.touchedTail === null) this.touchedHead = connection;
-    else this.touchedTail.nextTouched = connection;
-    this.touchedTail = connection;
+    if (connection.index < 0) this.#orphans.push(connection);
+    else this.#touched.push(connection.index);
   }
 
   /** The same from a mutator, which may run when no batch is being read. */
@@ -156,13 +163,17 @@ export class TcpContext {
 
   /** Takes the head off the touched list; null: it is empty. */
   shiftTouched(): Connection | null {
-    const head = this.touchedHead;
-    if (head === null) return null;
-    this.touchedHead = head.nextTouched;
-    if (this.touchedHead === null) this.touchedTail = null;
-    head.nextTouched = null;
-    head.isTouched = false;
-    return head;
+    const touched = this.#touched;
+    while (touched.first >= 0) {
+      const c = this.connections[touched.first];
+      touched.shift();
+      if (!c?.isTouched) continue;
+      c.isTouched = false;
+      return c;
+    }
+    const orphan = this.#orphans.shift() ?? null;
+    if (orphan !== null) orphan.isTouched = false;
+    return orphan;
   }
 
   /** Queues the RST that answers a segment of no connection (RFC 9293 §3.10.7.1), from `src` to `dst`. */
@@ -233,6 +244,8 @@ export class TcpContext {
     connection.list?.remove(connection);
     connection.state = State.CLOSED;
     connection.rstDue = false;
+    connection.isDirty = false;
+    if (connection.isTouched) this.#orphans.push(connection);
     this.table.remove(connection.index);
     this.connections[connection.index] = null;
     connection.index = -1;

@@ -181,7 +181,8 @@ function checkAck(c: Connection, s: TcpSegment, length: number): boolean {
     return false;
   }
   if (c.state === State.TIME_WAIT) return true;
-  c.rack.beginAck(c.timestamps && s.hasTimestamps, (s.tsEcr - c.tsOffset) | 0);
+  const { ack } = c.context;
+  ack.begin(c, c.timestamps && s.hasTimestamps, (s.tsEcr - c.tsOffset) | 0);
   const news = c.sackOk && s.sackCount > 0 ? sack.take(c, s) : 0;
   if (c.ecnOk && acked >= 0) ecn.acknowledged(c, s);
   const wasClosed = c.sndWnd === 0;
@@ -192,9 +193,9 @@ function checkAck(c: Connection, s: TcpSegment, length: number): boolean {
   const canBe = acked === 0 && c.flight > 0 && !c.isProbing;
   const isDuplicate = canBe && (c.sackOk ? news > 0 : isPlain);
   if (acked > 0) progress(c, s);
-  if (acked > 0 || news > 0 || isPlain || c.rack.hasDsack) {
+  if (acked > 0 || news > 0 || isPlain || ack.hasDsack) {
     recovery.onAck(c, acked, isDuplicate, isPlain);
-    if (c.rack.delivered > 0) rearmRetransmission(c);
+    if (ack.delivered > 0) rearmRetransmission(c);
     c.markDirty();
   }
   if (acked > 0) {
@@ -301,9 +302,9 @@ function takeAckOfFin(c: Connection): void {
  * timestamp can tell (RFC 6298 §3, RFC 7323 §4). A measurement ends the back-off (RFC 6298 §5.7).
  */
 function measure(c: Connection): void {
-  const { rack: ack } = c;
+  const { ack, timers } = c.context;
   let rtt = ack.ackRtt >= 0 ? ack.ackRtt : ack.sackRtt;
-  if (rtt < 0 && ack.hasEcho) rtt = ((c.context.timers.now() | 0) - ack.echo) | 0;
+  if (rtt < 0 && ack.hasEcho) rtt = ((timers.now() | 0) - ack.echo) | 0;
   if (rtt < 0 || rtt >= MAX_RTT) return;
   c.rtt.sample(rtt);
   c.backoff = 0;

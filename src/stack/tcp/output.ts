@@ -80,7 +80,7 @@ function nextSegment(c: Connection, sink: PacketSink): number {
   if (congestion === null) return NOTHING;
   const headers = headersLength(c);
   const mss = payloadOf(c);
-  if (c.rack.probeDue) return probeTail(c, sink, mss);
+  if (c.tailProbeDue) return probeTail(c, sink, mss);
   const lost = flight.firstLost(c);
   if (lost !== NONE) return repeat(c, sink, lost, mss, headers);
   const unsent = sendBuffer.unsent(c);
@@ -146,7 +146,7 @@ function repeat(
 
 /** The probe of a tail (RFC 8985 §7.3): the next segment, or the last one again. Afterwards the RTO runs. */
 function probeTail(c: Connection, sink: PacketSink, mss: number): number {
-  c.rack.probeDue = false;
+  c.tailProbeDue = false;
   const tail = c.runTail;
   if (tail === NONE || rack.probeTimeout(c) < 0) {
     rearmRetransmission(c);
@@ -156,7 +156,7 @@ function probeTail(c: Connection, sink: PacketSink, mss: number): number {
   const usable = (c.sndUna + c.sndWnd - c.sndNxt) | 0;
   const isNew = next > 0 && next <= usable && flight.canSend(c);
   if (isNew ? fresh(c, sink, next) === FULL : !repeatTail(c, sink, tail, mss)) {
-    c.rack.probeDue = true;
+    c.tailProbeDue = true;
     return FULL;
   }
   rack.probed(c, !isNew);

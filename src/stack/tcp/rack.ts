@@ -11,7 +11,7 @@ import { Recovery } from "./flight.ts";
 import { NONE } from "./ranges.ts";
 import { seqAfter, seqBefore, seqMax } from "./seq.ts";
 
-/** The variables of RFC 8985 §5.2, and what the running ACK says. */
+/** The variables of RFC 8985 §5.2. */
 export class Rack {
   /** Of what arrived and was sent last: when (as flight.ts counts), its end, how long it took in ms. */
   xmitTs = 0;
@@ -32,14 +32,22 @@ export class Rack {
   isProbeRepeat = false;
   probeEnd = 0;
   probeFlight = 0;
-  /** The probe timer has expired: output sends the probe. */
-  probeDue = false;
 
   /** The time of what was sent last, and whether that was a retransmission: flight.ts. */
   clock = 0;
   isClockOfRepeat = false;
 
-  // The running ACK
+  /** Nothing is in flight: all before `una` left before `time`, as flight.ts counts it. */
+  start(una: number, time: number): void {
+    this.fack = una;
+    this.endSeq = una;
+    this.xmitTs = time;
+    this.clock = time;
+  }
+}
+
+/** What the ACK says that is being worked on: one of a stack, since it is nothing that a connection keeps. */
+export class RunningAck {
   /** Octets that were acknowledged or SACKed for the first time, and that were found lost. */
   delivered = 0;
   lost = 0;
@@ -53,16 +61,8 @@ export class Rack {
   dsackRight = 0;
   #fackBefore = 0;
 
-  /** Nothing is in flight: all before `una` left before `time`, as flight.ts counts it. */
-  start(una: number, time: number): void {
-    this.fack = una;
-    this.endSeq = una;
-    this.xmitTs = time;
-    this.clock = time;
-  }
-
-  /** Before everything else that an ACK says. */
-  beginAck(hasEcho: boolean, echo: number): void {
+  /** Before everything else. Where nothing is in flight nothing can arrive, and the flow's Rack is left alone. */
+  begin(c: Connection, hasEcho: boolean, echo: number): void {
     this.delivered = 0;
     this.lost = 0;
     this.hasEcho = hasEcho;
@@ -70,7 +70,7 @@ export class Rack {
     this.sackRtt = -1;
     this.ackRtt = -1;
     this.hasDsack = false;
-    this.#fackBefore = this.fack;
+    if (c.runHead !== NONE) this.#fackBefore = c.rack.fack;
   }
 
   takeDuplicate(right: number): void {
@@ -99,26 +99,26 @@ export function acknowledge(c: Connection): void {
     flight.shift(c, end);
   }
   // Karn: what came behind a retransmission may have arrived long before (RFC 6298 §3).
-  if (isAmbiguous) c.rack.ackRtt = -1;
+  if (isAmbiguous) c.context.ack.ackRtt = -1;
 }
 
 /** `run` up to `end` has arrived, as it was not known before. */
 export function delivered(c: Connection, run: number, end: number, isSack: boolean): void {
   const { rack, rtt } = c;
-  const { ranges, timers } = c.context;
+  const { ack, ranges, timers } = c.context;
   const time = ranges.start[run];
   const took = flight.age(c, run);
   const isRetransmission = (ranges.page[run] & flight.Run.RETRANSMITTED) !== 0;
-  rack.delivered += (end - ranges.seq[run]) | 0;
+  ack.delivered += (end - ranges.seq[run]) | 0;
   rack.fack = seqMax(rack.fack, end);
   if (isRetransmission) {
     // The first transmission has arrived, not the last.
-    if (rack.hasEcho && seqBefore(rack.echo, (timers.now() - took) | 0)) return;
+    if (ack.hasEcho && seqBefore(ack.echo, (timers.now() - took) | 0)) return;
     if (took < rtt.min) return;
   } else {
-    if (rack.isBelow(end)) rack.reorderingSeen = true;
-    if (isSack) rack.sackRtt = took;
-    else if (rack.ackRtt < 0) rack.ackRtt = took;
+    if (ack.isBelow(end)) rack.reorderingSeen = true;
+    if (isSack) ack.sackRtt = took;
+    else if (ack.ackRtt < 0) ack.ackRtt = took;
     rtt.observe(took, timers.now());
   }
   rack.rtt = took;
@@ -132,7 +132,7 @@ export function delivered(c: Connection, run: number, end: number, isSack: boole
 export function adaptWindow(c: Connection, hasEnded: boolean): void {
   const { rack } = c;
   if (rack.isDsackRound && !seqBefore(c.sndUna, rack.dsackRound)) rack.isDsackRound = false;
-  if (rack.hasDsack && !rack.isDsackRound) {
+  if (c.context.ack.hasDsack && !rack.isDsackRound) {
     rack.isDsackRound = true;
     rack.dsackRound = c.sndNxt;
     rack.reoWndMult = Math.min(rack.reoWndMult + 1, MAX_MULTIPLE);
@@ -164,7 +164,7 @@ export function detectLoss(c: Connection): void {
   }
   if (wait > 0) rack.reorderingAt = timers.now() + wait;
   if (lost > 0) flight.join(c);
-  rack.lost += lost;
+  c.context.ack.lost += lost;
 }
 
 /** The retransmission timer expired (RFC 8985 §6.3): the first is lost, and what had time to arrive. */
@@ -210,7 +210,8 @@ export function probeAnswered(c: Connection, isPlainDuplicate: boolean): boolean
   const { rack } = c;
   if (!rack.isProbing || seqBefore(c.sndUna, rack.probeEnd)) return false;
   if (rack.isProbeRepeat) {
-    const isInVain = rack.hasDsack && rack.dsackRight === rack.probeEnd;
+    const { ack } = c.context;
+    const isInVain = ack.hasDsack && ack.dsackRight === rack.probeEnd;
     const isPassed = seqAfter(c.sndUna, rack.probeEnd);
     if (!isInVain && !isPassed && !isPlainDuplicate) return false;
     rack.isProbing = false;

@@ -56,12 +56,12 @@ export function onAck(
   if (c.sackOk) rack.detectLoss(c);
   else countDuplicates(c, acked, isDuplicate);
   if (c.lostOctets > 0 && c.recovery === Recovery.NONE) begin(c, acked);
-  if (c.recovery === Recovery.FAST) reduce(c, acked > 0 && c.rack.lost === 0);
+  if (c.recovery === Recovery.FAST) reduce(c, acked > 0 && c.context.ack.lost === 0);
 }
 
 /** The wait for what may only have been reordered is over (RFC 8985 §6.2 step 5). */
 export function onReorderingTimeout(c: Connection): void {
-  c.rack.beginAck(false, 0);
+  c.context.ack.begin(c, false, 0);
   rack.detectLoss(c);
   if (c.lostOctets > 0 && c.recovery === Recovery.NONE) begin(c, 0);
 }
@@ -111,7 +111,7 @@ function begin(c: Connection, acked: number): void {
   watch(c);
   // RFC 9937 §6: RecoverFS counts what this ACK delivers, not what was SACKed before. ACKs of the same batch let
   // nothing go yet: where the window was full, what they delivered counts as well.
-  const now = c.flight - c.sackedOctets + c.rack.delivered;
+  const now = c.flight - c.sackedOctets + c.context.ack.delivered;
   c.prrFlight = Math.max(c.cwndLimited ? before : 0, now, c.sndMss);
   c.prrDelivered = c.prrFlight - now;
   c.prrOut = 0;
@@ -121,7 +121,7 @@ function begin(c: Connection, acked: number): void {
 
 /** RFC 9937 §6, for an ACK in fast recovery; `isSafe`: it makes progress and shows no further loss. */
 function reduce(c: Connection, isSafe: boolean): void {
-  const { delivered } = c.rack;
+  const { delivered } = c.context.ack;
   if (c.congestion === null || delivered === 0) return;
   const { ssthresh } = c.congestion;
   const inNetwork = pipe(c);
@@ -187,7 +187,7 @@ function isSpurious(c: Connection, acked: number): boolean {
   // RFC 3708 §3: all that was sent again arrived twice.
   if (c.repeatedOctets === 0) return true;
   // RFC 3522 §3.2: the ACK answers something older than the first retransmission.
-  const { hasEcho, echo } = c.rack;
+  const { hasEcho, echo } = c.context.ack;
   return acked > 0 && c.recovery !== Recovery.NONE && hasEcho && seqBefore(echo, c.repeatedAt);
 }
 

@@ -35,7 +35,7 @@ function isDuplicate(s: TcpSegment): boolean {
 function takeDuplicate(c: Connection, left: number, right: number): void {
   if (seqAfter(right, c.sndNxt) || ((c.sndUna - left) | 0) > c.maxSndWnd) return;
   c.context.stats.tcpDuplicatesReported++;
-  c.rack.takeDuplicate(right);
+  c.context.ack.takeDuplicate(right);
   // RFC 3708 §3: what was sent again and arrived twice was sent again in vain; a loss probe is not of the recovery.
   if (!c.isUndoable || !seqAfter(right, c.undoFrom) || seqAfter(right, c.recover)) return;
   c.repeatedOctets = Math.max(0, c.repeatedOctets - ((right - left) | 0));

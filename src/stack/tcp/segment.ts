@@ -6,6 +6,7 @@
  */
 
 import { GsoType, type PacketSink } from "../ports.ts";
+import { Endpoint } from "../wire/address.ts";
 import { addSums, complement, sumOctets } from "../wire/checksum.ts";
 import { emitIp, IPV4_HEADER, IPV6_HEADER, Protocol } from "../wire/ip.ts";
 import { write16 } from "../wire/octets.ts";
@@ -41,9 +42,8 @@ export function segment(
   flags: number,
   field = 0,
 ): boolean {
-  const { bytes } = c.context;
-  const isV4 = c.target.isV4;
-  const ip = isV4 ? IPV4_HEADER : IPV6_HEADER;
+  const { bytes, table } = c.context;
+  const ip = c.isV4 ? IPV4_HEADER : IPV6_HEADER;
   const blocks = sackCount(c);
   const sackOctets = blocks === 0 ? 0 : 4 + 8 * blocks;
   const options = (c.timestamps ? TIMESTAMPS_LENGTH : 0) + sackOctets;
@@ -54,13 +54,13 @@ export function segment(
   if (c.timestamps) option = emitTimestamps(bytes, option, timestamp(c), c.tsRecent);
   if (blocks > 0) emitSack(bytes, option, sackEdges, blocks);
   const window = offerWindow(c);
-  emitIp(bytes, at, c.target, c.client, Protocol.TCP, field, 0, TCP_HEADER + options + length);
-  const { port } = c.target;
+  table.read(c.index, client, target);
+  emitIp(bytes, at, target, client, Protocol.TCP, field, 0, TCP_HEADER + options + length);
   emitTcp(
     bytes,
     tcp,
-    port,
-    c.client.port,
+    target.port,
+    client.port,
     seq,
     c.rcvNxt,
     TCP_HEADER + options,
@@ -76,7 +76,7 @@ export function segment(
 /** The SYN-ACK. Options: those of ours that the first SYN offered too. False: the sink is full. */
 export function synAckSegment(c: Connection, sink: PacketSink): boolean {
   const { bytes, mtu } = c.context;
-  const ip = c.target.isV4 ? IPV4_HEADER : IPV6_HEADER;
+  const ip = c.isV4 ? IPV4_HEADER : IPV6_HEADER;
   // RFC 6691: the MSS says nothing of options.
   const mss = c.synAckMss >= 0 ? c.synAckMss : mtu - ip - TCP_HEADER;
   const options =
@@ -183,7 +183,7 @@ function offerWindow(c: Connection): number {
 
 /** Octets of all headers of the next segment. */
 export function headersLength(c: Connection): number {
-  return (c.target.isV4 ? IPV4_HEADER : IPV6_HEADER) + TCP_HEADER + optionsLength(c);
+  return (c.isV4 ? IPV4_HEADER : IPV6_HEADER) + TCP_HEADER + optionsLength(c);
 }
 
 /** Octets of options of the next segment. */
@@ -219,3 +219,6 @@ function timestamp(c: Connection): number {
 const MIN_EXCESS = 8192;
 /** Scratch of one segment's SACK blocks. */
 const sackEdges: Int32Array = new Int32Array(8);
+/** Scratch of one segment's ends. */
+const client: Endpoint = new Endpoint();
+const target: Endpoint = new Endpoint();

@@ -204,7 +204,7 @@ export function clear(c: Connection): void {
 /** The most octets of a segment: what one packet can carry, in whole segments. */
 export function largestPayload(c: Connection, headers: number, mss: number): number {
   const { context } = c;
-  if (!(c.target.isV4 ? context.tso4 : context.tso6)) return mss;
+  if (!(c.isV4 ? context.tso4 : context.tso6)) return mss;
   const segments = Math.floor((MAX_PACKET - headers) / mss);
   return Math.max(segments, 1) * mss;
 }

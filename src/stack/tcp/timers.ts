@@ -92,7 +92,7 @@ function expireRetransmission(c: Connection): void {
       rearmRetransmission(c);
       return;
     }
-    c.rack.probeDue = true;
+    c.tailProbeDue = true;
     c.markDirty();
     return;
   }
