@@ -174,6 +174,9 @@ export interface Addon {
   tunConfigure(name: string, options: TunConfigureOptions): void;
   /** Current MTU, by name, in this namespace or another. */
   tunMtu(name: string, netns?: string): number;
+  /** Gives up a descriptor of `tunOpen`, which another environment of this process takes by `tunAdopt`. */
+  tunDisown(fd: number): void;
+  tunAdopt(fd: number): void;
   /**
    * Watches `fd`; at each wake-up reads until EAGAIN, up to 64 packets (rows.length / RX_ROW at most)
    * into [rxStart, rxEnd), stops when less than 66 KiB is left, and calls `onBatch(count)` once

@@ -152,12 +152,37 @@ static napi_value tun_mtu(napi_env env, napi_callback_info info)
 	return run(env, &job) ? integer(env, job.result) : NULL;
 }
 
+/* Each worker serves a queue of its own, and one environment opens them all: ownership moves between environments. */
+static napi_value tun_disown(napi_env env, napi_callback_info info)
+{
+	napi_value argument;
+	struct instance *in = arguments(env, info, 1, &argument);
+
+	disown(in, to_int(env, argument, -1));
+	return NULL;
+}
+
+static napi_value tun_adopt(napi_env env, napi_callback_info info)
+{
+	napi_value argument;
+	struct instance *in = arguments(env, info, 1, &argument);
+	int fd = to_int(env, argument, -1);
+
+	if (fd < 0 || fcntl(fd, F_GETFD) < 0)
+		return throw_errno(env, EBADF, "tunAdopt");
+	if (own(in, fd) < 0)
+		return throw_errno(env, ENOMEM, "tunAdopt");
+	return NULL;
+}
+
 void register_tun_open(napi_env env, napi_value exports)
 {
 	static const struct function table[] = {
 		{"tunOpen", tun_open},
 		{"tunConfigure", tun_configure},
 		{"tunMtu", tun_mtu},
+		{"tunDisown", tun_disown},
+		{"tunAdopt", tun_adopt},
 	};
 
 	define(env, exports, table, sizeof(table) / sizeof(table[0]));

@@ -19,6 +19,7 @@ const PATH = `/run/netns/${NETNS}`;
 const EBADFD = 77;
 const ALL = 0x6f;
 const run = promisify(execFile);
+const library = fileURLToPath(new URL("../../build/Release/tun2socks.node", import.meta.url));
 
 function ip(...args: string[]): string {
   return execFileSync("ip", ["-n", NETNS, ...args], { encoding: "utf8" });
@@ -436,7 +437,6 @@ describe("refusals name the step", () => {
 });
 
 test("a terminated worker takes its device with it", async () => {
-  const library = fileURLToPath(new URL("../../build/Release/tun2socks.node", import.meta.url));
   const worker = new Worker(
     `const native = require(${JSON.stringify(library)});
      native.reserve(1 << 20);
@@ -450,4 +450,34 @@ test("a terminated worker takes its device with it", async () => {
   expect(ip("link", "show")).toMatch(/worker0[\s\S]*worker1/);
   await worker.terminate();
   expect(ip("link", "show")).not.toMatch(/worker[01]/);
+});
+
+test("a queue that one environment opened is another's: it ends with that one, watched or not", async () => {
+  const queues = [0, 1, 2].map(() =>
+    native.tunOpen("shared0", { netns: PATH, multiQueue: true, vnetHeader: true }),
+  );
+  const queueCount = (): string | undefined =>
+    /numqueues (\d+)/.exec(ip("-d", "link", "show", "dev", "shared0"))?.[1];
+  expect(queueCount()).toBe("3");
+  const [kept, watched, adopted] = queues.map(({ fd }) => fd) as [number, number, number];
+  native.tunDisown(watched);
+  native.tunDisown(adopted);
+  // Not ours any more: nothing happens.
+  native.close(watched);
+  const worker = new Worker(
+    `const native = require(${JSON.stringify(library)});
+     native.reserve(1 << 20);
+     native.tunAdopt(${watched});
+     native.tunAdopt(${adopted});
+     native.tunStart(${watched}, true, 0, 1 << 20, new Int32Array(384), () => {});
+     require("node:worker_threads").parentPort.postMessage("ready");`,
+    { eval: true },
+  );
+  await new Promise((resolve) => worker.once("message", resolve));
+  expect(queueCount()).toBe("3");
+  await worker.terminate();
+  expect(queueCount()).toBe("1");
+  native.close(kept);
+  expect(() => native.tunAdopt(999_999)).toThrow(expect.objectContaining({ code: "EBADF" }));
+  expect(() => native.tunAdopt(-1)).toThrow(expect.objectContaining({ code: "EBADF" }));
 });
