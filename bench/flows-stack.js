@@ -4,6 +4,7 @@
 // consumes at once and the stack acknowledges at once, so that the work is the same however many flows there are.
 
 import { plainMemory } from "../dist/memory.js";
+import { RX_ROW } from "../dist/native/binding.js";
 import { Stack } from "../dist/stack/stack.js";
 import { TimerWheel } from "../dist/stack/timer-wheel.js";
 import { TxBatch } from "../dist/tun/batch.js";
@@ -23,6 +24,8 @@ const tx = new TxBatch(memory.headersStart, memory.headersEnd);
 const { bytes } = memory;
 const view = new DataView(bytes.buffer);
 const rows = new Int32Array(64);
+/** The packets of a batch, as the device gives them. */
+const batch = new Int32Array(BATCH * RX_ROW);
 
 class Handler {
   constructor(connection) {
@@ -60,7 +63,10 @@ const stack = new Stack(
   },
 );
 
-/** Of each client: next sequence number, acknowledgement, last batch. Side by side: a miss here is not the stack's. */
+/**
+ * Of each client: next sequence number, acknowledgement, last batch. Side by side, and read for a batch at a time: to wait
+ * for memory here is not the stack's.
+ */
 const clients = new Int32Array(4 * flows);
 const SEQ = 0;
 const ACKED = 1;
@@ -68,7 +74,7 @@ const IN_BATCH = 2;
 for (let at = 0; at < clients.length; at += 4) clients[at + IN_BATCH] = -1;
 
 /** The checksum is the device's business: every packet says NEEDS_CSUM. */
-function packet(at, flow, flags, octets) {
+function build(row, at, flow, flags, octets) {
   view.setUint32(at, 0x45000000 + HEADERS + octets);
   view.setUint32(at + 4, 0x4000);
   view.setUint32(at + 8, 0x40060000);
@@ -86,7 +92,28 @@ function packet(at, flow, flags, octets) {
   view.setUint16(at + 34, 65535);
   view.setUint32(at + 36, 0);
   const gso = octets > MSS;
-  stack.input(at, at + HEADERS + octets, gso ? 1 | (TCPV4 << 8) : 1, gso ? MSS : 0, 20, 16);
+  batch[row] = at;
+  batch[row + 1] = HEADERS + octets;
+  batch[row + 2] = gso ? 1 | (TCPV4 << 8) : 1;
+  batch[row + 3] = gso ? MSS : 0;
+  batch[row + 4] = 20;
+  batch[row + 5] = 16;
+}
+
+/** As Tunnel.onBatch. */
+function input(count) {
+  stack.lookAhead?.(batch, count, RX_ROW);
+  for (let i = 0, row = 0; i < count; i++, row += RX_ROW) {
+    stack.input(
+      batch[row],
+      batch[row] + batch[row + 1],
+      batch[row + 2],
+      batch[row + 3],
+      batch[row + 4],
+      batch[row + 5],
+    );
+  }
+  stack.endBatch();
 }
 
 function flush() {
@@ -96,21 +123,23 @@ function flush() {
 const SYN = 2;
 const ACK = 16;
 for (let flow = 0; flow < flows; flow++) {
-  packet(memory.rxStart, flow, SYN, 0);
+  build(0, memory.rxStart, flow, SYN, 0);
+  input(1);
   last.connection.accept();
-  stack.endBatch();
   flush();
   // The SYN-ACK is the one packet in the batch.
   clients[4 * flow + ACKED] = view.getInt32(memory.headersStart + 24) + 1;
   tx.clear();
   clients[4 * flow + SEQ]++;
-  packet(memory.rxStart, flow, ACK, 0);
-  stack.endBatch();
+  build(0, memory.rxStart, flow, ACK, 0);
+  input(1);
   flush();
   tx.clear();
 }
 if (stack.stats.tcpEstablished !== flows) throw new Error(`${stack.stats.tcpEstablished} flows`);
 
+/** The flows of a batch. */
+const chosen = new Int32Array(BATCH);
 let state = 12345;
 let clock = 0;
 function run(packets) {
@@ -126,11 +155,15 @@ function run(packets) {
         flow = Math.floor((state / 2 ** 32) * flows);
       } while (clients[4 * flow + IN_BATCH] === clock);
       clients[4 * flow + IN_BATCH] = clock;
-      packet(at, flow, ACK, PAYLOAD);
+      chosen[i] = flow;
+    }
+    for (let i = 0; i < BATCH; i++) {
+      const flow = chosen[i];
+      build(RX_ROW * i, at, flow, ACK, PAYLOAD);
       clients[4 * flow + SEQ] += PAYLOAD;
       at += 4096;
     }
-    stack.endBatch();
+    input(BATCH);
     flush();
     tx.clear();
     clock += BATCH;

@@ -106,6 +106,7 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
         const last = (count - 1) * RX_ROW;
         this.#deliver(this.#neighbours, (rows[last] as number) + (rows[last + 1] as number));
       }
+      stack.lookAhead(rows, count, RX_ROW);
       for (let i = 0, row = 0; i < count; i++, row += RX_ROW) {
         const start = rows[row] as number;
         stack.input(

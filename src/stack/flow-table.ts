@@ -53,6 +53,49 @@ export class FlowTable {
     }
   }
 
+  /** What `find` does, in steps for look-ahead.ts: the hash of a pair; */
+  hash(src: Endpoint, dst: Endpoint): number {
+    return this.#load(src, dst);
+  }
+
+  /** what is in its first slot; */
+  slot(hash: number): number {
+    return this.#slots[2 * (hash & this.#mask)];
+  }
+
+  /** the index of a pair with that hash, very likely the one meant, or -1; */
+  guess(hash: number): number {
+    const slots = this.#slots;
+    const mask = this.#mask;
+    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+      const index = slots[2 * slot] - 1;
+      if (index < 0 || slots[2 * slot + 1] === hash) return index;
+    }
+  }
+
+  /** a word of its row; */
+  row(index: number): number {
+    return this.#rows[index * ROW];
+  }
+
+  /** whether it is. `index` was in the table some time. */
+  isAt(index: number, src: Endpoint, dst: Endpoint): boolean {
+    const rows = this.#rows;
+    const at = index * ROW;
+    return (
+      rows[at + IN_USE] === 1 &&
+      rows[at] === ((src.port << 16) | dst.port) &&
+      rows[at + 1] === src.w3 &&
+      rows[at + 2] === dst.w3 &&
+      rows[at + 3] === src.w2 &&
+      rows[at + 4] === dst.w2 &&
+      rows[at + 5] === src.w1 &&
+      rows[at + 6] === dst.w1 &&
+      rows[at + 7] === src.w0 &&
+      rows[at + 8] === dst.w0
+    );
+  }
+
   /** Copies the pair of `index`, which is in the table, into two endpoints. */
   read(index: number, src: Endpoint, dst: Endpoint): void {
     const rows = this.#rows;
@@ -70,6 +113,7 @@ export class FlowTable {
     const hash = this.#load(src, dst);
     this.#rows.set(this.#scratch, index * ROW);
     this.#rows[index * ROW + HASH] = hash;
+    this.#rows[index * ROW + IN_USE] = 1;
     this.#place(index, hash);
     this.size++;
     return index;
@@ -92,6 +136,7 @@ export class FlowTable {
       }
     }
     slots[2 * hole] = 0;
+    rows[index * ROW + IN_USE] = 0;
     this.#free[this.#freeCount++] = index;
     this.size--;
   }
@@ -173,6 +218,7 @@ function slotsFor(capacity: number): number {
 
 const KEY_WORDS = 9;
 const HASH = KEY_WORDS;
+const IN_USE: number = KEY_WORDS + 1;
 /** One cache line. */
 const ROW = 16;
 const INITIAL_CAPACITY = 64;

@@ -69,6 +69,14 @@ export class Stack {
   }
 
   /**
+   * Says which packets the next calls of `input` bring: `count` rows of `stride` words, the first two start and length.
+   * Changes nothing but the time they take, which is less when flows are many.
+   */
+  lookAhead(rows: Int32Array, count: number, stride: number): void {
+    this.#tcp.lookAhead(rows, count, stride);
+  }
+
+  /**
    * One packet at [start, end) of the memory, valid to the end of the batch. `flags`: bits of PacketFlag, and
    * gso_type << 8; `gsoSize` as virtio_net_hdr has it. Never throws, whatever the packet is.
    */

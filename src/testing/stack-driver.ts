@@ -67,6 +67,7 @@ export class StackDriver implements TunDeviceHandler {
   }
 
   onBatch(rows: Int32Array, count: number): void {
+    this.stack.lookAhead(rows, count, RX_ROW);
     for (let packet = 0, at = 0; packet < count; packet++, at += RX_ROW) {
       const start = rows[at]!;
       this.stack.input(

@@ -36,6 +36,7 @@ import { TcpContext } from "./context.ts";
 import { isOffered } from "./ecn.ts";
 import { segmentArrives } from "./input.ts";
 import { IsnGenerator } from "./isn.ts";
+import { LookAhead } from "./look-ahead.ts";
 import { Output, output } from "./output.ts";
 import { tooBig } from "./path-mtu.ts";
 import * as reassembly from "./reassembly.ts";
@@ -51,6 +52,7 @@ export class TcpFlows implements TimerHandler {
   readonly #listener: StackListener;
   readonly #stats: StackStats;
   readonly #isn: IsnGenerator;
+  readonly #lookAhead: LookAhead;
   readonly #segment: TcpSegment = new TcpSegment();
   /** Of the packet that is read. */
   #flags = 0;
@@ -81,6 +83,7 @@ export class TcpFlows implements TimerHandler {
     );
     this.#listener = listener;
     this.#stats = stats;
+    this.#lookAhead = new LookAhead(this.#context);
     this.#isn = new IsnGenerator(options.secret);
   }
 
@@ -115,9 +118,15 @@ export class TcpFlows implements TimerHandler {
     ip.src.port = s.srcPort;
     ip.dst.port = s.dstPort;
     const { connections, table } = this.#context;
-    const index = table.find(ip.src, ip.dst);
+    let index = this.#lookAhead.guess(ip.start);
+    if (index < 0 || !table.isAt(index, ip.src, ip.dst)) index = table.find(ip.src, ip.dst);
     if (index >= 0) this.#arrives(connections[index] as Connection, ip, s);
     else this.#arrivesAtNone(ip, s);
+  }
+
+  /** Packets are about to come: see Stack.lookAhead. */
+  lookAhead(rows: Int32Array, count: number, stride: number): void {
+    this.#lookAhead.read(rows, count, stride);
   }
 
   /**
