@@ -160,11 +160,12 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
     if (next !== null) this.#refuse(next);
   }
 
-  #onDialPoll(dial: Dial): void {
+  #onDialPoll(dial: Dial, bits: number): void {
     const proxy = this.#proxy;
     if (!this.#connected) {
       proxy.environment.ownSockets?.delete(this.#fd);
-      const error = this.#addon.socketError(this.#fd);
+      // An error that nobody shows is none (tcp_poll in net/ipv4/tcp.c).
+      const error = (bits & FAILED) === 0 ? 0 : this.#addon.socketError(this.#fd);
       if (error !== 0) {
         this.#tryNext(dial, errnoRefusal(proxy.label, Math.abs(error)));
         return;
@@ -345,7 +346,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
   }
 
   onPoll(bits: number): void {
-    if (this.#dial !== null) this.#onDialPoll(this.#dial);
+    if (this.#dial !== null) this.#onDialPoll(this.#dial, bits);
     else this.#onOpenPoll(bits);
   }
 
