@@ -13,7 +13,7 @@
 // Needs root, iperf3 and a build.
 
 import { readFileSync, writeFileSync } from "node:fs";
-import { cpus, release } from "node:os";
+import { cpus, loadavg, release } from "node:os";
 import { fileURLToPath } from "node:url";
 import { chart } from "./chart.js";
 import { Ceiling, Direct, fill, StackLane } from "./lanes.js";
@@ -41,6 +41,9 @@ try {
   await startServers();
   const lanes = makeLanes();
   const facts = describe();
+  const [load = 0] = loadavg();
+  if (load > 0.5)
+    console.log(`the machine is busy (load ${load.toFixed(1)}): wait for better figures`);
   const stacks = lanes.filter(({ isStack }) => isStack).length;
   const seconds = options.metrics.map((one) => duration(one, options, lanes.length, stacks));
   console.log(`${facts}\nsome ${minutes(seconds)}\n`);

@@ -1,6 +1,6 @@
 // @ts-check
-// UDP one way: the rate at which less than 1 % is lost or late, what a packet costs the stack at that rate, and what arrives of
-// a flood. Sizes are of the payload.
+// UDP one way: the rate at which less than 1 % is lost or late, what a packet costs the stack at a rate that is the same for
+// all, and what arrives of a flood. Sizes are of the payload.
 
 import { cpuBetween, cpuOf } from "../process-figures.js";
 import { inTurn } from "./rounds.js";
@@ -9,6 +9,7 @@ const KINDS = [200, 1400].flatMap((size) =>
   ["up", "down"].map((direction) => ({ key: `${direction}${size}`, direction, size })),
 );
 const FLOOD_RATE = 250_000;
+const CPU_RATE = 30_000;
 const MILLISECONDS = 1000;
 
 /** @type {import("./rounds.js").Metric} */
@@ -36,9 +37,9 @@ export const datagrams = {
         const { rate } = await load({ mode: "search" });
         /** @type {Record<string, number>} */
         const values = { [key]: rate / 1000 };
-        if (lane.isStack && rate > 0) {
+        if (lane.isStack) {
           const before = cpuOf(lane.pid);
-          const { arrived } = await load({ mode: "fixed", rate });
+          const { arrived } = await load({ mode: "fixed", rate: CPU_RATE });
           const { user, system } = cpuBetween(before, cpuOf(lane.pid));
           values[`${key}.cpu`] = ((user + system) * 1e6) / arrived;
         }
