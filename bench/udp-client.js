@@ -53,7 +53,7 @@ class Client {
 
   /** Until the path exists: the first datagrams may wait for an association. */
   async warm() {
-    for (let i = 0; i < 20; i++) {
+    for (let i = 0; i < 8; i++) {
       if ((await this.ask(Kind.ECHO, [i], HEADER, 250)) !== null) return this;
     }
     throw new Error("no answer from the target");
