@@ -23,6 +23,33 @@ export const MAX_UNSENT = 262_144;
 /** How long a closed stream with octets to send waits for a peer that takes none, ms. */
 const LINGER = 30_000;
 
+/** A socket knows whose it is, so that its listeners are the same for all: nothing is made per connection or event. */
+const OWNER: unique symbol = Symbol("owner");
+type OwnedSocket = Socket & { [OWNER]?: LayeredSocksStream | null };
+
+const SocketEvent = { OPEN: 0, DATA: 1, END: 2, DRAIN: 3, ERROR: 4 } as const;
+type SocketEvent = (typeof SocketEvent)[keyof typeof SocketEvent];
+
+function onOpen(this: OwnedSocket): void {
+  this[OWNER]?.onSocket(SocketEvent.OPEN, null);
+}
+
+function onData(this: OwnedSocket, chunk: Buffer): void {
+  this[OWNER]?.onSocket(SocketEvent.DATA, chunk);
+}
+
+function onEnd(this: OwnedSocket): void {
+  this[OWNER]?.onSocket(SocketEvent.END, null);
+}
+
+function onDrain(this: OwnedSocket): void {
+  this[OWNER]?.onSocket(SocketEvent.DRAIN, null);
+}
+
+function onError(this: OwnedSocket, error: Error): void {
+  this[OWNER]?.onSocket(SocketEvent.ERROR, error);
+}
+
 /** For the message at hand. */
 const message = new Uint8Array(MAX_WRITE);
 
@@ -33,7 +60,7 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
   readonly #handler: StreamHandler;
   /** Null once open or closed. */
   #dial: Dial | null;
-  #socket: Socket | null = null;
+  #socket: OwnedSocket | null = null;
   #connected = false;
   /** `send` fell short. */
   #blocked = false;
@@ -77,23 +104,38 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
 
   #attempt(dial: Dial): void {
     const proxy = this.#proxy;
-    const socket = this.#transport.open(dial.server);
+    const socket: OwnedSocket = this.#transport.open(dial.server);
     this.#socket = socket;
+    socket[OWNER] = this;
     proxy.setDeadline(dial, dial.addresses.length + 1);
-    socket.once(this.#transport.openEvent, () => this.#turn(socket, () => this.#onConnect()));
-    socket.on("data", (chunk: Buffer) => this.#turn(socket, () => this.#onData(socket, chunk)));
-    socket.on("end", () => this.#turn(socket, () => this.#onEnd()));
-    socket.on("drain", () => this.#turn(socket, () => this.#onDrain()));
-    socket.on("error", (error) => this.#turn(socket, () => this.#onError(errnoOf(error))));
+    socket.once(this.#transport.openEvent, onOpen);
+    socket.on("data", onData);
+    socket.on("end", onEnd);
+    socket.on("drain", onDrain);
+    socket.on("error", onError);
   }
 
-  /** Runs `step` as a turn, unless `socket` was given up. */
-  #turn(socket: Socket, step: () => void): void {
-    if (this.#socket !== socket) return;
+  /** An event of its socket, as a turn. `what`: the chunk, or the error. */
+  onSocket(event: SocketEvent, what: unknown): void {
     const { turn } = this.#proxy.environment;
     turn.enter();
     try {
-      step();
+      switch (event) {
+        case SocketEvent.OPEN:
+          this.#onConnect();
+          break;
+        case SocketEvent.DATA:
+          this.#onData(this.#socket as Socket, what as Buffer);
+          break;
+        case SocketEvent.END:
+          this.#onEnd();
+          break;
+        case SocketEvent.DRAIN:
+          this.#onDrain();
+          break;
+        default:
+          this.#onError(errnoOf(what as NodeJS.ErrnoException));
+      }
     } finally {
       turn.leave();
     }
@@ -261,6 +303,7 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
   #abandon(): Socket | null {
     const socket = this.#socket;
     this.#socket = null;
+    if (socket !== null) socket[OWNER] = null;
     // Nobody would read what still comes; without a reader the socket would never see its end.
     socket?.resume();
     return socket;
