@@ -26,6 +26,7 @@ import {
 } from "./memory.ts";
 import { type Addon, addon } from "./native/binding.ts";
 import { fillRandom } from "./random.ts";
+import { type NamePattern, parseNamePattern } from "./relay/name-patterns.ts";
 import { type DnsMode, Relay, type RelayOptions } from "./relay/relay.ts";
 import { randomCredentials } from "./socks/credentials.ts";
 import { DIAL_DEADLINE } from "./socks/environment.ts";
@@ -33,7 +34,7 @@ import { LoopbackUpstream } from "./socks/loopback-upstream.ts";
 import { OwnSockets } from "./socks/own-sockets.ts";
 import type { PipelineMode } from "./socks/pipelining.ts";
 import type { Refusal } from "./socks/ports.ts";
-import { parseProxyUrl } from "./socks/proxy-url.ts";
+import { type ProxyUrl, parseProxyUrl } from "./socks/proxy-url.ts";
 import { SocksServer, type SocksServerOptions } from "./socks/server.ts";
 import { MAX_ASSOCIATIONS } from "./socks/server-connection.ts";
 import { SocksUpstream } from "./socks/upstream.ts";
@@ -62,8 +63,10 @@ export interface SessionOptions {
   readonly pipeline?: PipelineMode;
   /** Addresses of this host that the same sockets leave from, in turn; none: the kernel's choice. */
   readonly sources?: readonly Endpoint[];
-  /** How names are looked up, see {@link DnsMode}. */
-  readonly dns: DnsMode;
+  /** How names are looked up; undefined: "fake" for socks5h, whose names are the proxy's to resolve, else "auto". */
+  readonly dns: DnsMode | undefined;
+  /** Names that "fake" leaves alone. */
+  readonly dnsReal?: readonly NamePattern[];
   /** The resolver behind the proxy; undefined: the host's. */
   readonly dnsServer: Endpoint | undefined;
   readonly hostLoopback: boolean;
@@ -72,7 +75,11 @@ export interface SessionOptions {
 export class Session {
   readonly loop: Loop;
   readonly upstream: SocksUpstream;
+  /** How names are looked up. */
+  readonly dns: DnsMode;
   readonly #options: SessionOptions;
+  /** Null: the built-in server. */
+  readonly #url: ProxyUrl | null;
   readonly #addon: Addon | null;
   readonly #server: SocksServer | null;
   readonly #ownSockets: OwnSockets | null;
@@ -80,6 +87,7 @@ export class Session {
 
   private constructor(
     options: SessionOptions,
+    url: ProxyUrl | null,
     native: Addon | null,
     loop: Loop,
     upstream: SocksUpstream,
@@ -87,6 +95,8 @@ export class Session {
     ownSockets: OwnSockets | null,
   ) {
     this.#options = options;
+    this.#url = url;
+    this.dns = dnsMode(options, url);
     this.#addon = native;
     this.loop = loop;
     this.upstream = upstream;
@@ -103,6 +113,12 @@ export class Session {
     const { env, log } = options;
     const written = options.proxy ?? (env["ALL_PROXY"] || env["all_proxy"] || undefined);
     const url = written === undefined ? null : parseProxyUrl(written);
+    if (dnsMode(options, url) !== "fake" && (options.dnsReal ?? []).length > 0) {
+      throw new TunnelError(
+        "ERR_USAGE",
+        "cannot use --dns-real: no name is anything else than real; add --dns fake, or leave it out",
+      );
+    }
     const native = options.native ? addon() : null;
     if (native === null && url === null) {
       throw new TunnelError(
@@ -148,7 +164,7 @@ export class Session {
         ...(ownSockets === null ? {} : { ownSockets }),
       });
       await upstream.resolve();
-      return new Session(options, native, loop, upstream, server, ownSockets);
+      return new Session(options, url, native, loop, upstream, server, ownSockets);
     } catch (error) {
       server?.close();
       loop.close();
@@ -173,10 +189,11 @@ export class Session {
         upstream: this.upstream,
         direct: this.#addon === null ? null : new LoopbackUpstream(this.#addon, loop),
         dns: {
-          mode: options.dns,
+          mode: this.dns,
           server: this.#resolver(),
           addresses: [endpointOf(RESOLVER_IPV4), endpointOf(RESOLVER_IPV6)],
           fakeRanges: FAKE_RANGES,
+          real: this.#realNames(),
         },
         hostLoopback: {
           enabled: options.hostLoopback,
@@ -224,9 +241,15 @@ export class Session {
     return { nofile: Math.floor(nofile / 2), maxAssociations: MAX_ASSOCIATIONS - CLOSING };
   }
 
+  /** The proxy's own among them: where we resolve for this machine too, it would be found behind itself. */
+  #realNames(): NamePattern[] {
+    const own = this.#url === null ? null : parseNamePattern(this.#url.host);
+    return [...(this.#options.dnsReal ?? []), ...(own === null ? [] : [{ ...own, isGlob: true }])];
+  }
+
   #resolver(): Endpoint | null {
-    const { dns, dnsServer, log } = this.#options;
-    if (dns === "off") return null;
+    const { dnsServer, log } = this.#options;
+    if (this.dns === "off") return null;
     if (dnsServer !== undefined) return dnsServer;
     const { server, fallback } = hostResolver();
     if (fallback) {
@@ -236,6 +259,10 @@ export class Session {
     }
     return server;
   }
+}
+
+function dnsMode({ dns }: SessionOptions, url: ProxyUrl | null): DnsMode {
+  return dns ?? (url?.scheme === "socks5h" ? "fake" : "auto");
 }
 
 /** Associations that the server may still be closing when others are made in their place. */

@@ -43,7 +43,8 @@ async function exec(command: readonly string[], flags: ExecFlags): Promise<numbe
     namespace = openNamespace({
       command,
       keepEnv: flags.keepEnv,
-      ...(flags.dns === "off" ? { resolver: null } : {}),
+      ...(session.dns === "off" ? { resolver: null } : {}),
+      namesAsWritten: session.dns === "fake",
       offload: flags.offload,
       ...(flags.mtu === undefined ? {} : { mtu: flags.mtu }),
     });

@@ -5,6 +5,7 @@
 import { type Command, Option } from "commander";
 import { TunnelError } from "../errors.ts";
 import type { Log, LogLevel } from "../log.ts";
+import type { NamePattern } from "../relay/name-patterns.ts";
 import type { DnsMode } from "../relay/relay.ts";
 import { Session } from "../session.ts";
 import type { PipelineMode } from "../socks/pipelining.ts";
@@ -19,6 +20,7 @@ import {
   parseInterface,
   parseLogLevel,
   parseMtu,
+  parsePattern,
   parseSources,
   usage,
 } from "./values.ts";
@@ -35,7 +37,8 @@ export type BindingName = (typeof BINDINGS)[number];
 export interface TunnelFlags {
   readonly proxy?: string;
   readonly mtu?: number;
-  readonly dns: DnsMode;
+  readonly dns?: DnsMode;
+  readonly dnsReal: readonly NamePattern[];
   readonly dnsServer?: Endpoint;
   readonly hostLoopback: boolean;
   readonly tcpIdle: number;
@@ -56,7 +59,7 @@ export function addTunnelFlags(command: Command): Command {
   return command
     .option(
       "-p, --proxy <url>",
-      "[socks5://][user:pass@]host[:1080] (or: $ALL_PROXY)",
+      "[socks5[h]://][user:pass@]host[:1080] (or: $ALL_PROXY)",
       value("-p", String),
     )
     .option(
@@ -66,9 +69,8 @@ export function addTunnelFlags(command: Command): Command {
     )
     .option(
       "--dns <mode>",
-      "ask names by udp, tcp, auto, off, fake (default: auto)",
+      "auto (default), tcp, udp, off, fake (socks5h's default)",
       value("--dns", parseChoice(DNS_MODES)),
-      "auto",
     )
     .option(
       "--dns-server <ip>",
@@ -112,10 +114,20 @@ export function addTunnelFlags(command: Command): Command {
       value("--interface", parseInterface),
     )
     .addOption(logLevel())
+    .addOption(dnsReal())
     .addOption(congestion())
     .addOption(pipeline())
     .addOption(offload())
     .addOption(source());
+}
+
+/** For the few names that a program must have the address of: README.md has it. */
+function dnsReal(): Option {
+  const parse = value("--dns-real", parsePattern);
+  return new Option("--dns-real <pattern>", "a domain or a glob that --dns fake leaves alone")
+    .argParser((text, earlier: readonly NamePattern[]) => [...earlier, parse(text)])
+    .default([])
+    .hideHelp();
 }
 
 /** For measurements: the help is for what users need, and one screen. */
@@ -205,6 +217,7 @@ export async function openSession(flags: TunnelFlags, log: Log, native: boolean)
       pipeline: flags.pipeline,
       sources: flags.source,
       dns: flags.dns,
+      dnsReal: flags.dnsReal,
       dnsServer: flags.dnsServer,
       hostLoopback: flags.hostLoopback,
     });

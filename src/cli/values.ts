@@ -4,6 +4,7 @@
 
 import { TunnelError } from "../errors.ts";
 import { LOG_LEVELS, type LogLevel } from "../log.ts";
+import { type NamePattern, parseNamePattern } from "../relay/name-patterns.ts";
 import { Endpoint, parseAddress } from "../stack/wire/address.ts";
 
 /** Seconds, or numbers with a unit: 90s, 5m, 2h, 2h4m, 500ms. Returns milliseconds. */
@@ -86,6 +87,15 @@ export function parseSources(text: string): Endpoint[] {
     }
     return address;
   });
+}
+
+/** Names: a domain with all below it, or a glob. */
+export function parsePattern(text: string): NamePattern {
+  const pattern = parseNamePattern(text);
+  if (pattern === null) {
+    throw usage(`"${text}" is no domain and no glob`, 'write example.com or "*.cdn.example"');
+  }
+  return pattern;
 }
 
 /** A path, not yet looked at. */

@@ -35,6 +35,8 @@ export interface NamespaceOptions {
   readonly keepEnv?: boolean;
   /** Name server inside, default our own. null: the host's resolv.conf stays visible. */
   readonly resolver?: string | null;
+  /** Names are asked for as they are written first: the resolver knows every name, so no search list would end. */
+  readonly namesAsWritten?: boolean;
   /** Lines "ADDRESS NAME" that /etc/hosts has in addition inside. */
   readonly hosts?: readonly string[];
   /** Default: 1500, or 65,520 where the kernel refuses TSO. */
@@ -112,6 +114,7 @@ function spawnOptions(options: NamespaceOptions): SpawnOptions {
     device: options.device ?? "/dev/net/tun",
     files: privateFiles(
       options.resolver === undefined ? RESOLVER_IPV4 : options.resolver,
+      options.namesAsWritten ?? false,
       options.hosts,
     ),
     hide: HIDDEN,
@@ -126,11 +129,14 @@ const HIDDEN: readonly string[] = ["/run/systemd/resolve", "/run/nscd", "/var/ru
 
 function privateFiles(
   resolver: string | null,
+  namesAsWritten: boolean,
   hosts: readonly string[] = [],
 ): SpawnOptions["files"] {
   const files: { path: string; content: string }[] = [];
   if (resolver !== null) {
-    files.push({ path: "/etc/resolv.conf", content: `nameserver ${resolver}\n` });
+    // Without a search list there is one nevertheless: the domain of the machine's own name (resolv.conf(5)).
+    const options = namesAsWritten ? "options ndots:0\n" : "";
+    files.push({ path: "/etc/resolv.conf", content: `nameserver ${resolver}\n${options}` });
   }
   const nsswitch = hostFile("/etc/nsswitch.conf");
   if (nsswitch !== null) {

@@ -81,6 +81,16 @@ describe("mistakes", () => {
     ["exec -p 192.0.2.1:x true", 125, "cannot use the proxy URL of -p: the port is not a number"],
     ["exec --mtu 12 true", 125, 'cannot use --mtu: "12" is not a number in range; write one from'],
     ["exec --dns x true", 125, 'cannot use --dns: "x" is not known; write one of auto, tcp, udp'],
+    [
+      "exec --dns-real a..b true",
+      125,
+      'cannot use --dns-real: "a..b" is no domain and no glob; write',
+    ],
+    [
+      "exec -p socks5://127.0.0.1:9 --dns-real a.example true",
+      125,
+      "cannot use --dns-real: no name is anything else than real; add --dns fake, or leave it out",
+    ],
     ["exec --dns-server x true", 125, 'cannot use --dns-server: "x" is not an address; write'],
     ["exec --dns-server 1.1.1.1:0 true", 125, 'cannot use --dns-server: "0" is not a number in'],
     [

@@ -4,8 +4,12 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SERVER_IPV4, type World } from "./world.ts";
 
-/** Starts Dante on the server machine; resolves once it listens. `auth`: "none" or "username". */
-export async function startDante(world: World, port = 1080): Promise<string> {
+/** Starts Dante on the server machine; resolves once it listens. `wrap` may put something before its command. */
+export async function startDante(
+  world: World,
+  port = 1080,
+  wrap: (argv: readonly string[]) => readonly string[] = (argv) => argv,
+): Promise<string> {
   const file = join(world.directory, `danted-${port}.conf`);
   writeFileSync(
     file,
@@ -24,7 +28,7 @@ socks pass { from: ::/0 to: ::/0 protocol: tcp udp }
 socks pass { from: 0/0 to: ::/0 protocol: tcp udp }
 `,
   );
-  const dante = world.start(world.server, ["danted", "-f", file]);
+  const dante = world.start(world.server, wrap(["danted", "-f", file]));
   await world.bound(world.server, port).catch((cause) => {
     throw new Error(`Dante does not listen: ${dante.stdout}${dante.stderr}`, { cause });
   });

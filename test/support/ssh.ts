@@ -5,8 +5,12 @@ import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SERVER_IPV4, type World } from "./world.ts";
 
-/** Starts both; resolves with the proxy's URL once it listens. */
-export async function startSshProxy(world: World, port = 1081): Promise<string> {
+/** Starts both; resolves with the proxy's URL once it listens. `wrap` may put something before sshd's command. */
+export async function startSshProxy(
+  world: World,
+  port = 1081,
+  wrap: (argv: readonly string[]) => readonly string[] = (argv) => argv,
+): Promise<string> {
   const keys = join(world.directory, "ssh");
   mkdirSync(keys, { mode: 0o700 });
   for (const name of ["host", "user"]) {
@@ -36,7 +40,7 @@ AllowTcpForwarding yes
   );
   // sshd needs its privilege separation directory, which Debian's service makes at boot.
   mkdirSync("/run/sshd", { recursive: true });
-  world.start(world.server, ["/usr/sbin/sshd", "-D", "-e", "-f", config]);
+  world.start(world.server, wrap(["/usr/sbin/sshd", "-D", "-e", "-f", config]));
   await world.bound(world.server, 2222);
   world.start(world.client, [
     "ssh",
