@@ -204,7 +204,8 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     for (let i = paths.length - 1; i >= 0; i--) {
       const path = paths[i] as UdpPath;
       if (!isFor(path, fake, port)) continue;
-      if (i < paths.length - 1) paths.push(...paths.splice(i, 1));
+      paths.copyWithin(i, i + 1);
+      paths[paths.length - 1] = path;
       return path;
     }
     if (paths.length >= MAX_NAMED) this.#end(paths.shift() as UdpPath);

@@ -28,7 +28,7 @@ beforeAll(async () => {
   world = new World();
   writeFileSync(
     join(world.directory, "hosts"),
-    `127.0.0.1 localhost\n${SERVER_IPV4} ${NAME} single\n${SERVER_IPV6} six.proxy-only.internal\n`,
+    `127.0.0.1 localhost\n${SERVER_IPV4} ${NAME} single proxy.test\n${SERVER_IPV6} six.proxy-only.internal\n`,
   );
   world.start(world.server, [node, fixture("web.js"), "8080", SERVER_IPV4, SERVER_IPV6]);
   world.start(world.server, [node, fixture("udp-echo.js"), "7", SERVER_IPV4, SERVER_IPV6]);
@@ -161,6 +161,15 @@ describe.skipIf(lacks("dig", "curl"))("lookups", () => {
       expect(result).toMatchObject({ status: 0, stdout: `${SERVER_IPV4}\n${EMPTY}` });
     });
     expect(questions).toContain("A www.test");
+  });
+
+  test("the proxy's own name is looked up, lest it be found behind itself", async () => {
+    const exec = [node, CLI, "exec", ...flags("socks5://proxy.test:1087")];
+    const command = ["sh", "-c", "dig +short proxy.test; dig +short below.proxy.test"];
+    const result = await world.run(world.client, withHosts([...exec, "--", ...command]));
+    const [own, below] = result.stdout.split("\n");
+    expect(own, result.stderr).toBe(SERVER_IPV4);
+    expect(below).toMatch(/^198\.1[89]\./);
   });
 
   test("socks5:// and --dns auto look names up as before", async () => {

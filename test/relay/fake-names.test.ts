@@ -3,8 +3,9 @@
 import { decode, encode } from "dns-packet";
 import { expect, test } from "vitest";
 import { HOLD } from "../../src/relay/fake-names.ts";
+import { buildIcmp } from "../../src/testing/packet-builder.ts";
 import { addressOf, ask, data, fakeWorld, query } from "../support/lookups.ts";
-import { RelayWorld } from "../support/relay-world.ts";
+import { CLIENT4, RelayWorld } from "../support/relay-world.ts";
 
 /** What was asked of the proxy. */
 function upstreamUses(world: RelayWorld): number {
@@ -294,6 +295,19 @@ test("an address stays with its name for 70 s after its last flow has ended", ()
   expect(ask(world, query("one.more", "A"))).toMatchObject({ rcode: "SERVFAIL" });
   world.advance(200);
   expect(addressOf(world, "one.more")).toBe(address);
+});
+
+test.each([
+  ["own", []],
+  ["reply", ["0/0"]],
+] as const)("--icmp %s: a name's address answers ping as any address does: %j", (icmp, answers) => {
+  const world = fakeWorld({ driver: { stack: { icmp } } });
+  const destination = addressOf(world, "www.example.com");
+  world.inject(
+    buildIcmp({ source: CLIENT4, destination, type: 8, code: 0, body: new Uint8Array(8) }),
+  );
+  world.settle();
+  expect(world.errors()).toEqual(answers);
 });
 
 test("a name that comes back to us as an address, a loop of the built-in proxy, is refused", () => {
