@@ -45,7 +45,6 @@ export class TcpActor implements TcpHandler {
   #shut = false;
   /** The upstream has failed: what the client still sends goes nowhere. */
   #draining = false;
-  #before: SeenFlow | undefined;
   #flow: SeenFlow | undefined;
   /** Octets of the whole stream, known at FIN. */
   #total = -1;
@@ -192,16 +191,14 @@ export class TcpActor implements TcpHandler {
 
   /** This connection on the wire, once its SYN-ACK has left; a later one of the same ports is another. */
   #seen(): SeenFlow | undefined {
-    if (this.#flow === undefined) {
-      const latest = this.#observer.flows.get(this.key);
-      if (latest !== this.#before) this.#flow = latest;
-    }
+    this.#flow ??= this.#observer.flows.get(this.key);
     return this.#flow;
   }
 
   #accept(): void {
     this.#state = "open";
-    this.#before = this.#observer.flows.get(this.key);
+    // Of the one before, whose numbers this one may have if both opened within a millisecond.
+    this.#observer.flows.delete(this.key);
     this.#connection.accept();
   }
 
