@@ -133,6 +133,8 @@ const upstream = new SocksUpstream(parseProxyUrl("socks5://10.9.9.9:1080"), {
   mark: 0,
   device: "",
   dialDeadline: 30_000,
+  nofile: 20_000,
+  pipeline: "off",
 });
 const relay = new Relay(
   {
