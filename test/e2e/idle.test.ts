@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { CLI, fixture, SERVER_IPV4, World } from "../support/world.ts";
 
 const FLOWS = 500;
-const SECONDS = 10;
+const SECONDS = 5;
 let world: World;
 
 beforeAll(async () => {
