@@ -39,3 +39,5 @@ export {
   ownMtu,
 } from "./tun/offload.ts";
 export { Tunnel, type TunnelOptions } from "./tunnel.ts";
+export type { WorkerStats } from "./workers/messages.ts";
+export { Workers } from "./workers/workers.ts";

@@ -25,15 +25,17 @@ export class Loop {
   readonly poller: Poller | null;
   readonly memory: MemoryLayout;
   readonly #participants: LoopParticipant[] = [];
-  readonly #origin: number = performance.now();
+  readonly #origin: number;
   #inTurn = false;
   #immediate: NodeJS.Immediate | null = null;
   #timeout: NodeJS.Timeout | null = null;
   #armed = 0;
   #closed = false;
 
-  constructor(addon: Addon | null, memory: MemoryLayout) {
+  /** Time counts from `origin`, ms since the epoch, which loops of several threads share; from now by default. */
+  constructor(addon: Addon | null, memory: MemoryLayout, origin?: number) {
     this.memory = memory;
+    this.#origin = origin === undefined ? performance.now() : origin - performance.timeOrigin;
     this.poller = addon === null ? null : new Poller(addon);
     this.poller?.start(
       () => this.enter(),

@@ -26,12 +26,13 @@ import {
 } from "./memory.ts";
 import { type Addon, addon } from "./native/binding.ts";
 import { fillRandom } from "./random.ts";
+import { MAX_DIALS } from "./relay/dial-queue.ts";
 import { type NamePattern, parseNamePattern } from "./relay/name-patterns.ts";
 import { type DnsMode, Relay, type RelayOptions } from "./relay/relay.ts";
 import { randomCredentials } from "./socks/credentials.ts";
 import { DIAL_DEADLINE } from "./socks/environment.ts";
 import { LoopbackUpstream } from "./socks/loopback-upstream.ts";
-import { OwnSockets } from "./socks/own-sockets.ts";
+import { OwnSockets, type SharedSockets } from "./socks/own-sockets.ts";
 import type { PipelineMode } from "./socks/pipelining.ts";
 import type { Refusal } from "./socks/ports.ts";
 import { type ProxyUrl, parseProxyUrl } from "./socks/proxy-url.ts";
@@ -40,7 +41,19 @@ import { MAX_ASSOCIATIONS } from "./socks/server-connection.ts";
 import { SocksUpstream } from "./socks/upstream.ts";
 import { type Endpoint, formatEndpoint } from "./stack/wire/address.ts";
 import type { TunDevice } from "./tun/device.ts";
-import { Tunnel } from "./tunnel.ts";
+import { Tunnel, type TunnelNeighbours } from "./tunnel.ts";
+
+/** What the sessions of one device share, each in a thread of its own (src/workers). */
+export interface SessionShare {
+  /** Sessions in all: limits of the process, of the proxy and of the budget are divided among them. */
+  readonly count: number;
+  /** Four words, for every stack the same: a flow that begins anew elsewhere has the sequence numbers it would have had. */
+  readonly secret: Uint32Array;
+  /** Their time counts from here, ms since the epoch. */
+  readonly origin: number;
+  readonly sockets: SharedSockets;
+  neighbours(memory: MemoryLayout): TunnelNeighbours;
+}
 
 export interface SessionOptions {
   /** A proxy URL; undefined: `ALL_PROXY` of `env`, else the built-in server. */
@@ -63,13 +76,15 @@ export interface SessionOptions {
   readonly pipeline?: PipelineMode;
   /** Addresses of this host that the same sockets leave from, in turn; none: the kernel's choice. */
   readonly sources?: readonly Endpoint[];
-  /** How names are looked up; undefined: "fake" for socks5h, whose names are the proxy's to resolve, else "auto". */
+  /** How names are looked up; undefined: "fake" for socks5h (but where a device is shared), else "auto". */
   readonly dns: DnsMode | undefined;
   /** Names that "fake" leaves alone. */
   readonly dnsReal?: readonly NamePattern[];
   /** The resolver behind the proxy; undefined: the host's. */
   readonly dnsServer: Endpoint | undefined;
   readonly hostLoopback: boolean;
+  /** Undefined: this session has the device for itself. */
+  readonly share?: SessionShare;
 }
 
 export class Session {
@@ -113,6 +128,12 @@ export class Session {
     const { env, log } = options;
     const written = options.proxy ?? (env["ALL_PROXY"] || env["all_proxy"] || undefined);
     const url = written === undefined ? null : parseProxyUrl(written);
+    if (options.share !== undefined && (options.dns === "fake" || options.dnsReal?.length)) {
+      throw new TunnelError(
+        "ERR_USAGE",
+        "cannot use --dns fake with --workers: what a name stands for is known to one thread only; leave one of them out",
+      );
+    }
     if (dnsMode(options, url) !== "fake" && (options.dnsReal ?? []).length > 0) {
       throw new TunnelError(
         "ERR_USAGE",
@@ -131,8 +152,8 @@ export class Session {
       whole === null
         ? [native === null ? plainMemory() : mapMemory(native), null]
         : splitPages(whole, STACK_OCTETS);
-    const loop = new Loop(native, memory);
-    const ownSockets = native === null ? null : new OwnSockets(native);
+    const loop = new Loop(native, memory, options.share?.origin);
+    const ownSockets = native === null ? null : new OwnSockets(native, options.share?.sockets);
     let server: SocksServer | null = null;
     try {
       let target = url;
@@ -181,6 +202,7 @@ export class Session {
   serve(device: TunDevice, onDeviceError: (error: TunnelError) => void): Tunnel {
     const { loop } = this;
     const options = this.#options;
+    const { share } = options;
     if (this.#server !== null) {
       options.log.info?.("no proxy given: using the built-in one, which goes out directly");
     }
@@ -202,7 +224,7 @@ export class Session {
         },
         reserved: RESERVED,
         ...(this.#ownSockets === null ? {} : { own: this.#ownSockets }),
-        ...this.#associationBounds(),
+        ...this.#bounds(),
         udpTimeout: options.udpTimeout,
       },
       { memory: loop.memory, timers: loop.timers, log: options.log },
@@ -211,8 +233,9 @@ export class Session {
       device,
       loop,
       relay,
+      ...(share === undefined ? {} : { neighbours: share.neighbours(loop.memory) }),
       stack: {
-        secret: fillRandom(new Uint32Array(4)),
+        secret: share?.secret ?? fillRandom(new Uint32Array(4)),
         ownAddresses: OWN.map(endpointOf),
         icmp: options.icmp,
         tcpIdle: options.tcpIdle,
@@ -235,10 +258,13 @@ export class Session {
   }
 
   /** The built-in server has its own bound, and as many descriptors again from the same process. */
-  #associationBounds(): Pick<RelayOptions, "nofile" | "maxAssociations"> {
-    const nofile = this.#addon?.nofile().hard ?? 1024;
-    if (this.#server === null) return { nofile };
-    return { nofile: Math.floor(nofile / 2), maxAssociations: MAX_ASSOCIATIONS - CLOSING };
+  #bounds(): Pick<RelayOptions, "nofile" | "maxAssociations" | "maxDials"> {
+    const count = this.#options.share?.count ?? 1;
+    const nofile = Math.floor((this.#addon?.nofile().hard ?? 1024) / count);
+    const maxDials = Math.ceil(MAX_DIALS / count);
+    if (this.#server === null) return { nofile, maxDials };
+    const maxAssociations = MAX_ASSOCIATIONS - CLOSING;
+    return { nofile: Math.floor(nofile / 2), maxAssociations, maxDials };
   }
 
   /** The proxy's own among them: where we resolve for this machine too, it would be found behind itself. */
@@ -261,8 +287,9 @@ export class Session {
   }
 }
 
-function dnsMode({ dns }: SessionOptions, url: ProxyUrl | null): DnsMode {
-  return dns ?? (url?.scheme === "socks5h" ? "fake" : "auto");
+/** Of sessions that share a device each would give its own meaning to an address that "fake" hands out. */
+function dnsMode({ dns, share }: SessionOptions, url: ProxyUrl | null): DnsMode {
+  return dns ?? (url?.scheme === "socks5h" && share === undefined ? "fake" : "auto");
 }
 
 /** Associations that the server may still be closing when others are made in their place. */

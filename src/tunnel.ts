@@ -49,8 +49,8 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
   readonly device: TunDevice;
   /** Packets the device refused. */
   refusedPackets = 0;
+  readonly relay: Relay;
   readonly #loop: Loop;
-  readonly #relay: Relay;
   readonly #tx: TxBatch;
   readonly #onDeviceError: (error: TunnelError) => void;
   readonly #neighbours: TunnelNeighbours | null;
@@ -61,7 +61,7 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
     const { device, loop } = options;
     this.device = device;
     this.#loop = loop;
-    this.#relay = options.relay;
+    this.relay = options.relay;
     this.#onDeviceError = options.onDeviceError;
     this.#neighbours = options.neighbours ?? null;
     this.#tx = new TxBatch(loop.memory.headersStart, loop.memory.headersEnd);
@@ -90,7 +90,7 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
     if (!this.#open) return;
     this.#open = false;
     if (this.#arrival !== null) clearImmediate(this.#arrival);
-    this.#relay.close();
+    this.relay.close();
     // The resets of the flows: a device that stays would leave their clients waiting.
     this.flush();
     this.#loop.remove(this);
@@ -131,11 +131,11 @@ export class Tunnel implements StackListener, TunDeviceHandler, LoopParticipant 
   }
 
   onTcpOpen(connection: TcpConnection): TcpHandler | null {
-    return this.#relay.onTcpOpen(connection);
+    return this.relay.onTcpOpen(connection);
   }
 
   onUdpOpen(flow: UdpFlow, target: Endpoint): UdpHandler | null {
-    return this.#relay.onUdpOpen(flow, target);
+    return this.relay.onUdpOpen(flow, target);
   }
 
   onDirty(): void {

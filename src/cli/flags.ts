@@ -7,7 +7,7 @@ import { TunnelError } from "../errors.ts";
 import type { Log, LogLevel } from "../log.ts";
 import type { NamePattern } from "../relay/name-patterns.ts";
 import type { DnsMode } from "../relay/relay.ts";
-import { Session } from "../session.ts";
+import { Session, type SessionOptions } from "../session.ts";
 import type { PipelineMode } from "../socks/pipelining.ts";
 import { HALF_CLOSED, IDLE } from "../stack/tcp/lifetimes.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
@@ -192,7 +192,17 @@ export function value<T>(flag: string, parse: (text: string) => T): (text: strin
  *
  * @throws TunnelError of {@link Session.open}; ERR_USAGE for a flag that would have no effect.
  */
-export async function openSession(flags: TunnelFlags, log: Log, native: boolean): Promise<Session> {
+export function openSession(flags: TunnelFlags, log: Log, native: boolean): Promise<Session> {
+  return openBy(Session.open, flags, log, native);
+}
+
+/** The same by what opens as {@link Session.open} does. */
+export async function openBy<T>(
+  open: (options: SessionOptions) => Promise<T>,
+  flags: TunnelFlags,
+  log: Log,
+  native: boolean,
+): Promise<T> {
   const { env } = process;
   const fromEnvironment = flags.proxy === undefined;
   if (flags.hostLoopback && !native) {
@@ -202,7 +212,7 @@ export async function openSession(flags: TunnelFlags, log: Log, native: boolean)
     );
   }
   try {
-    return await Session.open({
+    return await open({
       proxy: flags.proxy,
       env,
       log,

@@ -1,31 +1,46 @@
 /** `tun2socks run`: serves a TUN device in the current namespace until SIGINT or SIGTERM. Touches no routes. */
 
 import { readFileSync } from "node:fs";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { CLIENT_IPV4, CLIENT_IPV4_PREFIX, CLIENT_IPV6, CLIENT_IPV6_PREFIX } from "../addresses.ts";
+import type { TunnelError } from "../errors.ts";
 import { createLog, type Log } from "../log.ts";
-import { type Addon, addon, type NativeError } from "../native/binding.ts";
+import { type Addon, addon, type NativeError, type TunInfo } from "../native/binding.ts";
 import type { Session } from "../session.ts";
 import type { TunDevice } from "../tun/device.ts";
 import { explain, LinuxTun, openTun } from "../tun/linux-tun.ts";
 import { offloadBounds, ownMtu } from "../tun/offload.ts";
 import { openTuntap2 } from "../tun/tuntap2-tun.ts";
+import { Workers } from "../workers/workers.ts";
 import { standardError } from "./error-line.ts";
 import {
   addTunnelFlags,
   BINDINGS,
   type BindingName,
+  openBy,
   openSession,
   type TunnelFlags,
   value,
 } from "./flags.ts";
 import { STOPPED, stopSignal } from "./stop-signal.ts";
-import { parseChoice, parseDevice } from "./values.ts";
+import { parseChoice, parseDevice, parseWorkers, usage } from "./values.ts";
 
 interface RunFlags extends TunnelFlags {
   readonly device: string;
   readonly requireProxy: boolean;
   readonly binding: BindingName;
+  readonly workers: number;
+}
+
+/** What serves the device: this thread, or workers. */
+interface Service {
+  /** The upstream. */
+  readonly label: string;
+  /** Tries the proxy once. Null: it will have us. */
+  probe(): Promise<TunnelError | null>;
+  /** Starts; what fails afterwards goes to `failed`. */
+  serve(failed: (error: Error) => void): Promise<{ readonly name: string; readonly mtu: number }>;
+  close(): void | Promise<void>;
 }
 
 export function runCommand(setStatus: (status: number) => void): Command {
@@ -45,6 +60,7 @@ export function runCommand(setStatus: (status: number) => void): Command {
       value("--binding", parseChoice(BINDINGS)),
       "native",
     )
+    .addOption(workers())
     .addHelpText(
       "after",
       `
@@ -54,30 +70,36 @@ Without a proxy, the built-in one. Exit status: 0, 2 usage, 69 proxy, 77 denied.
     .action(async (flags: RunFlags) => setStatus(await run(flags)));
 }
 
+/** Who needs it knows; the help is one screen. */
+function workers(): Option {
+  return new Option("--workers <n>", "threads with a queue each: 1 to 16, or auto (default: 1)")
+    .argParser(value("--workers", parseWorkers))
+    .default(1)
+    .hideHelp();
+}
+
 async function run(flags: RunFlags): Promise<number> {
   const log = createLog(flags.logLevel, standardError);
   const stopped = stopSignal();
   // Neither a silent resolver nor a silent proxy keeps us from ending when told to.
-  const opening = openSession(flags, log, flags.binding === "native");
-  const session = await Promise.race([opening, stopped]);
-  if (session === STOPPED) return 0;
+  const opening = openService(flags, log);
+  const service = await Promise.race([opening, stopped]);
+  if (service === STOPPED) return 0;
   try {
-    const refusal = await Promise.race([session.probe(), stopped]);
+    const refusal = await Promise.race([service.probe(), stopped]);
     if (refusal === STOPPED) return 0;
     if (refusal !== null) {
-      if (flags.requireProxy) throw refusal.error;
+      if (flags.requireProxy) throw refusal;
       log.warn?.(
-        `${refusal.error.message} (${refusal.error.code}); serving all the same: flows are refused until it is back`,
+        `${refusal.message} (${refusal.code}); serving all the same: flows are refused until it is back`,
       );
     }
-    const device =
-      flags.binding === "native"
-        ? openDevice(addon(), session, flags)
-        : await tuntap2(session, flags, log);
+    let fail: (error: Error) => void = () => {};
     const failed = new Promise<never>((_resolve, reject) => {
-      session.serve(device, reject);
+      fail = reject;
     });
-    log.info?.(`serving ${device.name} (MTU ${device.mtu}) through ${session.upstream.label}`);
+    const device = await Promise.race([service.serve(fail), failed]);
+    log.info?.(`serving ${device.name} (MTU ${device.mtu}) through ${service.label}`);
     if (isDown(device.name)) {
       log.warn?.(
         `${device.name} is down, nothing reaches it: run \`ip link set ${device.name} up\``,
@@ -86,12 +108,83 @@ async function run(flags: RunFlags): Promise<number> {
     await Promise.race([stopped, failed]);
     return 0;
   } finally {
-    session.close();
+    await service.close();
   }
 }
 
-function openDevice(native: Addon, session: Session, flags: RunFlags): TunDevice {
-  const info = openTun(native, flags.device, offloadBounds(flags.offload));
+async function openService(flags: RunFlags, log: Log): Promise<Service> {
+  if (flags.workers === 1) return oneThread(flags, log, null);
+  if (flags.binding !== "native") {
+    throw usage(
+      "cannot use --workers: the devices of --binding tuntap2 have one queue",
+      "leave it out, or use --binding native",
+    );
+  }
+  const first = openTun(addon(), flags.device, {
+    ...offloadBounds(flags.offload),
+    multiQueue: true,
+  });
+  if (first.multiQueue) return manyThreads(flags, log, first);
+  log.warn?.(
+    `${first.name} has one queue: one thread serves it; make it with \`ip tuntap add dev ${first.name} mode tun multi_queue\``,
+  );
+  return oneThread(flags, log, first);
+}
+
+async function oneThread(flags: RunFlags, log: Log, opened: TunInfo | null): Promise<Service> {
+  const session = await openSession(flags, log, flags.binding === "native");
+  return {
+    label: session.upstream.label,
+    probe: async () => (await session.probe())?.error ?? null,
+    async serve(failed) {
+      const device =
+        flags.binding === "native"
+          ? openDevice(addon(), session, flags, opened)
+          : await tuntap2(session, flags, log);
+      session.serve(device, failed);
+      return device;
+    },
+    close: () => session.close(),
+  };
+}
+
+async function manyThreads(flags: RunFlags, log: Log, first: TunInfo): Promise<Service> {
+  const workers = await openBy((options) => Workers.open(options, flags.workers), flags, log, true);
+  return {
+    label: workers.label,
+    probe: () => workers.probe(),
+    async serve(failed) {
+      workers.failed.catch(failed);
+      const native = addon();
+      const queues = [first];
+      while (queues.length < flags.workers) {
+        queues.push(
+          openTun(native, first.name, { ...offloadBounds(flags.offload), multiQueue: true }),
+        );
+      }
+      // All queues are there before the first packet.
+      configure(native, first, flags);
+      const mtu = native.tunMtu(first.name);
+      await workers.serve(queues.map((info) => ({ ...info, mtu })));
+      return { name: first.name, mtu };
+    },
+    close: () => workers.close(),
+  };
+}
+
+function openDevice(
+  native: Addon,
+  session: Session,
+  flags: RunFlags,
+  opened: TunInfo | null,
+): TunDevice {
+  const info = opened ?? openTun(native, flags.device, offloadBounds(flags.offload));
+  configure(native, info, flags);
+  return new LinuxTun(native, session.loop.memory, { ...info, mtu: native.tunMtu(info.name) });
+}
+
+/** Makes a device that is new one that serves; of another its MTU, if that is asked for. */
+function configure(native: Addon, info: TunInfo, flags: RunFlags): void {
   try {
     if (info.created) {
       native.tunConfigure(info.name, {
@@ -104,7 +197,6 @@ function openDevice(native: Addon, session: Session, flags: RunFlags): TunDevice
         up: true,
       });
     } else if (flags.mtu !== undefined) native.tunConfigure(info.name, { mtu: flags.mtu });
-    return new LinuxTun(native, session.loop.memory, { ...info, mtu: native.tunMtu(info.name) });
   } catch (error) {
     // The process ends now, and the kernel closes the descriptor with it.
     throw explain(info.name, error as NativeError);

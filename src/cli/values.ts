@@ -2,6 +2,7 @@
  * Flag values, parsed once into what cannot be wrong. Every parser throws TunnelError ERR_USAGE with one line.
  */
 
+import { availableParallelism } from "node:os";
 import { TunnelError } from "../errors.ts";
 import { LOG_LEVELS, type LogLevel } from "../log.ts";
 import { type NamePattern, parseNamePattern } from "../relay/name-patterns.ts";
@@ -38,6 +39,19 @@ export function parseInteger(text: string, low: number, high: number): number {
 
 export function parseMtu(text: string): number {
   return parseInteger(text, 1280, 65535);
+}
+
+/** A number of threads, or as many as serve this machine best. */
+export function parseWorkers(text: string): number {
+  return text === "auto" ? autoWorkers(availableParallelism()) : parseInteger(text, 1, 16);
+}
+
+/**
+ * Half of the cores, four at most: programs, proxy and kernel work for each octet as long as the tunnel does, and
+ * beyond four threads it is they who are waited for. On one or two cores a second thread only takes from them.
+ */
+export function autoWorkers(cores: number): number {
+  return Math.max(1, Math.min(4, Math.floor(cores / 2)));
 }
 
 export function parseLogLevel(text: string): LogLevel {

@@ -26,17 +26,23 @@ export class RelayContext implements RelayEnvironment {
   readonly plan: AddressPlan;
   readonly associations: AssociationTable;
   readonly stats: RelayStats = new RelayStats();
-  readonly dials: DialQueue = new DialQueue();
+  readonly dials: DialQueue;
   /** Scratch rows of one readable/send or space/recv pair. */
   readonly rows: Int32Array = new Int32Array(2 * ROWS);
   readonly #limiter = new LogLimiter();
 
-  constructor(environment: RelayEnvironment, plan: AddressPlan, associations: AssociationTable) {
+  constructor(
+    environment: RelayEnvironment,
+    plan: AddressPlan,
+    associations: AssociationTable,
+    maxDials?: number,
+  ) {
     this.memory = environment.memory;
     this.timers = environment.timers;
     this.log = environment.log;
     this.plan = plan;
     this.associations = associations;
+    this.dials = new DialQueue(maxDials);
   }
 
   /** Tells the operator of trouble that is the proxy's or ours; at most one line per kind and 5 s. */

@@ -61,6 +61,8 @@ export interface RelayOptions {
   readonly nofile: number;
   /** Associations that the upstream takes, if that is known and fewer. */
   readonly maxAssociations?: number;
+  /** Handshakes with the upstream at a time; MAX_DIALS of dial-queue.ts by default. */
+  readonly maxDials?: number;
   /** Idle life of a UDP flow, ms. */
   readonly udpTimeout: number;
   /** Fills its argument with random numbers (ids of lookups). Default: the system's. */
@@ -95,7 +97,7 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner {
     const associations = new AssociationTable(
       Math.min(maxAssociations(options.nofile), options.maxAssociations ?? Number.MAX_SAFE_INTEGER),
     );
-    this.#context = new RelayContext(environment, plan, associations);
+    this.#context = new RelayContext(environment, plan, associations, options.maxDials);
     this.stats = this.#context.stats;
     const proxy = new UdpUpstream(upstream, true);
     this.#dns = this.#makeDns(proxy, hostEnabled);

@@ -11,15 +11,29 @@ import { Endpoint } from "../stack/wire/address.ts";
 import { ownAddresses } from "./access.ts";
 import { readWords } from "./words.ts";
 
+/** The same of all workers of this process, where there are several. */
+export interface SharedSockets {
+  /** A connection that is being made. */
+  addConnection(local: Endpoint, peer: Endpoint): void;
+  deleteConnection(local: Endpoint, peer: Endpoint): void;
+  hasConnection(client: Endpoint, target: Endpoint): boolean;
+  /** One more socket for datagrams (1) at this local port, or one less (-1). */
+  countDatagrams(port: number, change: 1 | -1): void;
+  hasDatagrams(port: number): boolean;
+}
+
 /** A socket that leads out. */
 class OwnSocket {
   readonly fd: number;
   /** Where it connects to; of a socket for datagrams nothing. */
   readonly peer: Endpoint = new Endpoint();
-  /** Its own end, port 0: not asked yet. A connection's is asked for only when its peer is seen as a target. */
+  /** Its own end, port 0: not asked yet. A connection's is asked for when its peer is seen as a target, or to share it. */
   readonly local: Endpoint = new Endpoint();
   /** Its place in its list. */
   at = 0;
+
+  /** Other workers know this connection. */
+  isShared = false;
 
   constructor(fd: number) {
     this.fd = fd;
@@ -34,9 +48,11 @@ export class OwnSockets {
   readonly #byPeer = new Map<number, OwnSocket[]>();
   /** Sockets for datagrams, by their local port. */
   readonly #byPort = new Map<number, OwnSocket[]>();
+  readonly #shared: SharedSockets | null;
 
-  constructor(addon: Addon) {
+  constructor(addon: Addon, shared: SharedSockets | null = null) {
     this.#addon = addon;
+    this.#shared = shared;
   }
 
   /** `fd` connects to `peer` (five int32). */
@@ -46,6 +62,10 @@ export class OwnSockets {
     readWords(peer, 0, socket.peer);
     this.#byDescriptor.set(fd, socket);
     append(this.#byPeer, keyOf(socket.peer), socket);
+    // Others cannot ask the kernel by a descriptor that may be another's by then.
+    if (this.#shared === null || !this.#ask(socket)) return;
+    this.#shared.addConnection(socket.local, socket.peer);
+    socket.isShared = true;
   }
 
   /** `fd` sends datagrams. */
@@ -55,6 +75,7 @@ export class OwnSockets {
     if (!this.#ask(socket)) return;
     this.#byDescriptor.set(fd, socket);
     append(this.#byPort, socket.local.port, socket);
+    this.#shared?.countDatagrams(socket.local.port, 1);
   }
 
   /** `fd` is connected, or about to be closed. Idempotent. */
@@ -62,8 +83,13 @@ export class OwnSockets {
     const socket = this.#byDescriptor.get(fd);
     if (socket === undefined) return;
     this.#byDescriptor.delete(fd);
-    if (socket.peer.port !== 0) remove(this.#byPeer, keyOf(socket.peer), socket);
-    else remove(this.#byPort, socket.local.port, socket);
+    if (socket.peer.port !== 0) {
+      remove(this.#byPeer, keyOf(socket.peer), socket);
+      if (socket.isShared) this.#shared?.deleteConnection(socket.local, socket.peer);
+    } else {
+      remove(this.#byPort, socket.local.port, socket);
+      this.#shared?.countDatagrams(socket.local.port, -1);
+    }
   }
 
   /** A TCP flow from `client` to `target` is one of them. */
@@ -73,12 +99,14 @@ export class OwnSockets {
       if (socket.local.port === 0 && !this.#ask(socket)) continue;
       if (socket.local.equals(client)) return true;
     }
-    return false;
+    return this.#shared?.hasConnection(client, target) === true;
   }
 
   /** A datagram from `client` is of one of them. */
   hasDatagrams(client: Endpoint): boolean {
-    if (!this.#byPort.has(client.port)) return false;
+    if (!this.#byPort.has(client.port) && this.#shared?.hasDatagrams(client.port) !== true) {
+      return false;
+    }
     return ownAddresses(this.#addon).some((own) => own.sameAddress(client));
   }
 

@@ -78,6 +78,18 @@ export class FlowDirectory {
     return owner === Owner.OURS ? Owner.NOBODY : owner;
   }
 
+  /** There is an entry, whoever's it is. */
+  isListed(src: Endpoint, dst: Endpoint): boolean {
+    const words = this.#words;
+    const bucket = this.#lock(src, dst);
+    let isListed = false;
+    for (let at = bucket + HEAD; at < bucket + BUCKET; at += ENTRY) {
+      if (words[at + OWNER] !== 0 && this.#isKey(at)) isListed = true;
+    }
+    this.#unlock(bucket);
+    return isListed;
+  }
+
   /** See Neighbours of src/stack/ports.ts. */
   release(src: Endpoint, dst: Endpoint): void {
     const words = this.#words;

@@ -116,6 +116,16 @@ describe("mistakes", () => {
       2,
       "cannot use --host-loopback: --binding tuntap2 has no way to the host's loopback; leave it",
     ],
+    [
+      "run -d tun0 --workers 17",
+      2,
+      'cannot use --workers: "17" is not a number in range; write one',
+    ],
+    [
+      "run -d tun0 --binding tuntap2 --workers 2",
+      2,
+      "cannot use --workers: the devices of --binding tuntap2 have one queue; leave it out, or use",
+    ],
     ["proxy --listen x", 2, 'cannot use --listen: "x" is not an address; write 192.0.2.1, 192.0'],
     ["proxy --user x", 2, "cannot use --user: it has no name or no password; write --user NAME"],
     ["proxy --user-file /no/such", 2, "cannot read /no/such: no such file; check the path"],

@@ -1,10 +1,12 @@
 import { describe, expect, test } from "vitest";
 import {
+  autoWorkers,
   parseDevice,
   parseDuration,
   parseEndpoint,
   parseInteger,
   parseInterface,
+  parseWorkers,
 } from "../../src/cli/values.ts";
 import { TunnelError } from "../../src/errors.ts";
 import { formatEndpoint } from "../../src/stack/wire/address.ts";
@@ -61,6 +63,15 @@ test("devices are names the kernel takes, also as peers write them", () => {
   expect(parseDevice("tun://tun0")).toBe("tun0");
   for (const text of ["", "sixteen-octets-x", "a/b", "a b", "..", "a:b"]) {
     expect(() => parseInterface(text)).toThrow(USAGE);
+  }
+});
+
+test("auto is one worker for two cores, four at most", () => {
+  expect([1, 2, 3, 4, 6, 8, 64].map(autoWorkers)).toEqual([1, 1, 1, 2, 3, 4, 4]);
+  expect(parseWorkers("auto")).toBeGreaterThanOrEqual(1);
+  expect(parseWorkers("16")).toBe(16);
+  for (const text of ["", "0", "17", "1.5", "Auto", "x"]) {
+    expect(() => parseWorkers(text)).toThrow(USAGE);
   }
 });
 

@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { parseEndpoint } from "../../src/cli/values.ts";
 import type { Addon } from "../../src/native/binding.ts";
 import { OwnSockets } from "../../src/socks/own-sockets.ts";
+import { socketMemory, WorkerSockets } from "../../src/workers/shared-sockets.ts";
 
 const HOST = parseEndpoint("192.0.2.1", 0, 0);
 const PORT = 40_000;
@@ -82,4 +83,40 @@ test("a connection is known by both ends, and the kernel is asked for ours only 
   expect(asked).toBe(13);
   for (let fd = 0; fd < 20; fd++) own.delete(fd);
   expect(own.hasConnection(parseEndpoint("192.0.2.1", PORT + 1), second)).toBe(false);
+});
+
+test("what one worker sends out every worker knows until it is deleted", () => {
+  const memory = socketMemory(1);
+  const secret = Uint32Array.of(1, 2);
+  const [here, there] = [0, 1].map(
+    () => new OwnSockets(kernel, new WorkerSockets(memory, secret)),
+  ) as [OwnSockets, OwnSockets];
+  const knows = (): boolean[] => [there.hasConnection(client, first), there.hasDatagrams(client)];
+  expect(knows()).toEqual([false, false]);
+  here.addConnecting(10, words(first));
+  here.addDatagrams(11);
+  there.addDatagrams(12);
+  expect(knows()).toEqual([true, true]);
+  expect(there.hasConnection(client, second)).toBe(false);
+  expect(there.hasDatagrams(parseEndpoint("192.0.2.9", PORT))).toBe(false);
+  here.delete(10);
+  here.delete(11);
+  expect(knows()).toEqual([false, true]);
+  there.delete(12);
+  expect(knows()).toEqual([false, false]);
+});
+
+test("connections beyond the room that workers share are known to their own, and leave nothing", () => {
+  const memory = socketMemory(1);
+  const [here, there] = [0, 1].map(
+    () => new OwnSockets(kernel, new WorkerSockets(memory, Uint32Array.of(1, 2))),
+  ) as [OwnSockets, OwnSockets];
+  // One bucket of eight.
+  const peers = Array.from({ length: 12 }, (_, i) => parseEndpoint(`198.51.100.1:${i + 1}`, 0));
+  for (const [i, peer] of peers.entries()) here.addConnecting(20 + i, words(peer));
+  expect(peers.every((peer) => here.hasConnection(client, peer))).toBe(true);
+  expect(peers.filter((peer) => there.hasConnection(client, peer)).length).toBe(8);
+  for (const i of peers.keys()) here.delete(20 + i);
+  for (const [i, peer] of peers.slice(0, 8).entries()) there.addConnecting(40 + i, words(peer));
+  expect(peers.filter((peer) => here.hasConnection(client, peer)).length).toBe(8);
 });
