@@ -7,6 +7,7 @@
         "src/native/addon.c",
         "src/native/memory.c",
         "src/native/tun_setup.c",
+        "src/native/tun_link.c",
         "src/native/tun_open.c",
         "src/native/tun.c",
         "src/native/poll.c",

@@ -30,7 +30,7 @@ export { SocksServer, type SocksServerOptions } from "./socks/server.ts";
 export { SocksUpstream } from "./socks/upstream.ts";
 export * from "./stack/index.ts";
 export type { TunDevice, TunDeviceHandler } from "./tun/device.ts";
-export { LinuxTun, openTun } from "./tun/linux-tun.ts";
+export { LinuxTun, openQueues, openTun } from "./tun/linux-tun.ts";
 export {
   MTU_WITH_TSO,
   MTU_WITHOUT_TSO,

@@ -8,7 +8,7 @@ import { createLog, type Log } from "../log.ts";
 import { type Addon, addon, type NativeError, type TunInfo } from "../native/binding.ts";
 import type { Session } from "../session.ts";
 import type { TunDevice } from "../tun/device.ts";
-import { explain, LinuxTun, openTun } from "../tun/linux-tun.ts";
+import { explain, LinuxTun, openQueues } from "../tun/linux-tun.ts";
 import { offloadBounds, ownMtu } from "../tun/offload.ts";
 import { openTuntap2 } from "../tun/tuntap2-tun.ts";
 import { Workers } from "../workers/workers.ts";
@@ -120,15 +120,14 @@ async function openService(flags: RunFlags, log: Log): Promise<Service> {
       "leave it out, or use --binding native",
     );
   }
-  const first = openTun(addon(), flags.device, {
-    ...offloadBounds(flags.offload),
-    multiQueue: true,
-  });
-  if (first.multiQueue) return manyThreads(flags, log, first);
+  const bounds = offloadBounds(flags.offload);
+  const queues = openQueues(addon(), flags.device, flags.workers, bounds);
+  if (queues.length > 1) return manyThreads(flags, log, queues);
+  const [only] = queues as [TunInfo];
   log.warn?.(
-    `${first.name} has one queue: one thread serves it; make it with \`ip tuntap add dev ${first.name} mode tun multi_queue\``,
+    `${only.name} has one queue: one thread serves it; make it with \`ip tuntap add dev ${only.name} mode tun multi_queue\``,
   );
-  return oneThread(flags, log, first);
+  return oneThread(flags, log, only);
 }
 
 async function oneThread(flags: RunFlags, log: Log, opened: TunInfo | null): Promise<Service> {
@@ -148,23 +147,20 @@ async function oneThread(flags: RunFlags, log: Log, opened: TunInfo | null): Pro
   };
 }
 
-async function manyThreads(flags: RunFlags, log: Log, first: TunInfo): Promise<Service> {
+async function manyThreads(
+  flags: RunFlags,
+  log: Log,
+  queues: readonly TunInfo[],
+): Promise<Service> {
+  const [first] = queues as [TunInfo];
   const workers = await openBy((options) => Workers.open(options, flags.workers), flags, log, true);
   return {
     label: workers.label,
     probe: () => workers.probe(),
     async serve(failed) {
       workers.failed.catch(failed);
-      const native = addon();
-      const queues = [first];
-      while (queues.length < flags.workers) {
-        queues.push(
-          openTun(native, first.name, { ...offloadBounds(flags.offload), multiQueue: true }),
-        );
-      }
-      // All queues are there before the first packet.
-      configure(native, first, flags);
-      const mtu = native.tunMtu(first.name);
+      configure(addon(), first, flags);
+      const mtu = addon().tunMtu(first.name);
       await workers.serve(queues.map((info) => ({ ...info, mtu })));
       return { name: first.name, mtu };
     },
@@ -178,7 +174,8 @@ function openDevice(
   flags: RunFlags,
   opened: TunInfo | null,
 ): TunDevice {
-  const info = opened ?? openTun(native, flags.device, offloadBounds(flags.offload));
+  const info =
+    opened ?? (openQueues(native, flags.device, 1, offloadBounds(flags.offload))[0] as TunInfo);
   configure(native, info, flags);
   return new LinuxTun(native, session.loop.memory, { ...info, mtu: native.tunMtu(info.name) });
 }

@@ -174,6 +174,8 @@ export interface Addon {
   tunConfigure(name: string, options: TunConfigureOptions): void;
   /** Current MTU, by name, in this namespace or another. */
   tunMtu(name: string, netns?: string): number;
+  /** Queues of the device that any process has attached; 1 for a device that can have no more. */
+  tunQueues(name: string, netns?: string): number;
   /** Gives up a descriptor of `tunOpen`, which another environment of this process takes by `tunAdopt`. */
   tunDisown(fd: number): void;
   tunAdopt(fd: number): void;

@@ -62,6 +62,9 @@ int loopback_up(struct failure *failure);
 /* The MTU, or -1 with *failure filled. */
 int device_mtu(const char *name, struct failure *failure);
 
+/* tun_link.c: queues that anybody has attached, 1 for a device that can have no more; or -1 with *failure filled. */
+int tun_queue_count(const char *name, struct failure *failure);
+
 void failure_set(struct failure *failure, int err, const char *step);
 
 #endif

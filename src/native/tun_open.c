@@ -76,6 +76,11 @@ static int work_mtu(struct job *job)
 	return device_mtu(job->name, &job->failure);
 }
 
+static int work_queues(struct job *job)
+{
+	return tun_queue_count(job->name, &job->failure);
+}
+
 napi_value tun_info_object(napi_env env, const struct tun_info *info)
 {
 	napi_value object = NULL;
@@ -136,12 +141,13 @@ static napi_value tun_configure(napi_env env, napi_callback_info info)
 	return NULL;
 }
 
-static napi_value tun_mtu(napi_env env, napi_callback_info info)
+/* What a device is asked by its name: (name, netns?) → an integer. */
+static napi_value ask(napi_env env, napi_callback_info info, int (*work)(struct job *job))
 {
 	napi_value argv[2];
 	napi_valuetype type = napi_undefined;
 	char name[16], netns[PATH_MAX] = "";
-	struct job job = {.netns = netns, .work = work_mtu, .name = name};
+	struct job job = {.netns = netns, .work = work, .name = name};
 
 	arguments(env, info, 2, argv);
 	if (!to_string(env, argv[0], name, sizeof(name)))
@@ -150,6 +156,16 @@ static napi_value tun_mtu(napi_env env, napi_callback_info info)
 	if (type != napi_undefined && !to_string(env, argv[1], netns, sizeof(netns)))
 		return throw_errno(env, EINVAL, "netns");
 	return run(env, &job) ? integer(env, job.result) : NULL;
+}
+
+static napi_value tun_mtu(napi_env env, napi_callback_info info)
+{
+	return ask(env, info, work_mtu);
+}
+
+static napi_value tun_queues(napi_env env, napi_callback_info info)
+{
+	return ask(env, info, work_queues);
 }
 
 /* Each worker serves a queue of its own, and one environment opens them all: ownership moves between environments. */
@@ -181,6 +197,7 @@ void register_tun_open(napi_env env, napi_value exports)
 		{"tunOpen", tun_open},
 		{"tunConfigure", tun_configure},
 		{"tunMtu", tun_mtu},
+		{"tunQueues", tun_queues},
 		{"tunDisown", tun_disown},
 		{"tunAdopt", tun_adopt},
 	};

@@ -103,6 +103,44 @@ export function openTun(addon: Addon, name: string, options: TunOpenOptions = {}
   }
 }
 
+/**
+ * Opens `count` queues of the device `name`, or creates it with as many; one, where the device can have no more.
+ *
+ * @throws TunnelError as {@link openTun}; ERR_TUN_BUSY too if another process has a queue of it, which the kernel allows.
+ */
+export function openQueues(
+  addon: Addon,
+  name: string,
+  count: number,
+  bounds: Pick<TunOpenOptions, "offload" | "vnetHeader"> = {},
+): readonly TunInfo[] {
+  const first = openTun(addon, name, { ...bounds, multiQueue: count > 1 });
+  const queues = [first];
+  try {
+    if (first.multiQueue && !first.created && isServed(addon, first.name)) {
+      throw new TunnelError("ERR_TUN_BUSY", `cannot open ${first.name}: ${BUSY}`);
+    }
+    while (first.multiQueue && queues.length < count) {
+      queues.push(openTun(addon, first.name, { ...bounds, multiQueue: true }));
+    }
+    return queues;
+  } catch (error) {
+    for (const { fd } of queues) addon.close(fd);
+    throw error;
+  }
+}
+
+/** Somebody has a queue besides ours. Where we may not ask, nobody has. */
+function isServed(addon: Addon, name: string): boolean {
+  try {
+    return addon.tunQueues(name) > 1;
+  } catch {
+    return false;
+  }
+}
+
+const BUSY = "another process serves this device; stop it or choose another name";
+
 /** The error a user reads when a step of opening or configuring a device failed. */
 export function explain(name: string, cause: NativeError): TunnelError {
   const what = `cannot open ${name}: ${cause.syscall}: ${cause.code}`;
@@ -128,10 +166,7 @@ export function explain(name: string, cause: NativeError): TunnelError {
           : "run as root or grant CAP_NET_ADMIN, or use `tun2socks exec`, which needs no root",
       );
     case "EBUSY":
-      return say(
-        "ERR_TUN_BUSY",
-        "another process serves this device; stop it or choose another name",
-      );
+      return say("ERR_TUN_BUSY", BUSY);
     case "EINVAL":
       return say("ERR_TUN_OPEN", "is it a TUN device (not TAP, not another kind of interface)?");
     default:

@@ -459,6 +459,11 @@ test("a queue that one environment opened is another's: it ends with that one, w
   const queueCount = (): string | undefined =>
     /numqueues (\d+)/.exec(ip("-d", "link", "show", "dev", "shared0"))?.[1];
   expect(queueCount()).toBe("3");
+  expect(native.tunQueues("shared0", PATH)).toBe(3);
+  expect(native.tunQueues("lo", PATH)).toBe(1);
+  expect(() => native.tunQueues("none0", PATH)).toThrow(
+    expect.objectContaining({ code: "ENODEV" }),
+  );
   const [kept, watched, adopted] = queues.map(({ fd }) => fd) as [number, number, number];
   native.tunDisown(watched);
   native.tunDisown(adopted);

@@ -195,6 +195,21 @@ describe("a device that was there", () => {
     ip("-n", world.client, "link", "del", "one0");
   });
 
+  test("that another process serves is busy, with one thread and with several", async () => {
+    ip("-n", world.client, "tuntap", "add", "dev", "many2", "mode", "tun", "multi_queue");
+    const first = await serve("many2", "--workers", "2");
+    for (const workers of ["1", "2"]) {
+      const { status, stderr } = await world.run(world.client, [
+        ...[node, CLI, "run", "-d", "many2", "-p", PROXY, "--workers", workers],
+      ]);
+      expect(status).toBe(1);
+      expect(stderr).toMatch(/^tun2socks: cannot open many2: another [^\n]*\(ERR_TUN_BUSY\)\n$/);
+    }
+    expect(queuesOf("many2")).toBe(2);
+    await stop(first);
+    ip("-n", world.client, "link", "del", "many2");
+  });
+
   test("ends all workers with one line when it is deleted", async () => {
     ip("-n", world.client, "tuntap", "add", "dev", "many1", "mode", "tun", "multi_queue");
     ip("-n", world.client, "link", "set", "many1", "up");
