@@ -224,6 +224,14 @@ describe("a device that was there", () => {
 });
 
 describe("a worker that ends", () => {
+  /** Worker 1 does so soon after it serves, see the fixture. */
+  const crashing = (by: string): NodeJS.ProcessEnv => ({
+    ...process.env,
+    NODE_OPTIONS: `--require ${fixture("crash-worker.cjs")}`,
+    CRASH_WORKER: "1",
+    CRASH_BY: by,
+  });
+
   test.each([
     ["throws", "throw", "unexpected failure: on purpose; this is a bug, please report it"],
     ["exits", "exit", "unexpected failure: worker 1 of 3 ended with status 0; this is a bug"],
@@ -233,14 +241,7 @@ describe("a worker that ends", () => {
       const running = world.start(
         world.client,
         [node, CLI, "run", "-d", "wrk2", "-p", PROXY, "--workers", "3", "--log-level", "error"],
-        {
-          env: {
-            ...process.env,
-            NODE_OPTIONS: `--require ${fixture("crash-worker.cjs")}`,
-            CRASH_WORKER: "1",
-            CRASH_BY: by,
-          },
-        },
+        { env: crashing(by) },
       );
       expect(await running.ended).toMatchObject({ status: 1 });
       expect(running.stderr).toMatch(/^tun2socks: [^\n]+ \(ERR_INTERNAL\)\n$/);
@@ -248,6 +249,17 @@ describe("a worker that ends", () => {
       expect(isThere("wrk2")).toBe(false);
     },
   );
+
+  test("never, because it hangs, does not keep SIGTERM from ending all", async () => {
+    const running = world.start(
+      world.client,
+      [node, CLI, "run", "-d", "wrk5", "-p", PROXY, "--workers", "2"],
+      { env: crashing("loop") },
+    );
+    await running.says("hangs");
+    await stop(running);
+    expect(isThere("wrk5")).toBe(false);
+  });
 
   test("because the library terminates it: the others are closed, and the device is gone", async () => {
     const running = world.start(world.client, [node, fixture("workers.js"), "wrk3", PROXY, "2"], {
