@@ -1,12 +1,12 @@
 /** `tun2socks exec`: one command in a namespace whose only way out is the tunnel. */
 
 import { Command } from "commander";
+import { TunnelError } from "../errors.ts";
 import { commandFailure, exitCode, type Namespace, openNamespace } from "../host/namespace.ts";
 import { createLog, type Log } from "../log.ts";
-import { addon } from "../native/binding.ts";
-import { LinuxTun } from "../tun/linux-tun.ts";
 import { standardError, writeError } from "./error-line.ts";
-import { addTunnelFlags, openSession, type TunnelFlags } from "./flags.ts";
+import { addTunnelFlags, type TunnelFlags } from "./flags.ts";
+import { openService } from "./service.ts";
 
 /** Exit status for failures that are not the command's. */
 export const EXEC_FAILED = 125;
@@ -35,32 +35,40 @@ failed itself, 126 if the command cannot be executed, 127 if it is not found.`,
 
 async function exec(command: readonly string[], flags: ExecFlags): Promise<number> {
   const log = createLog(flags.logLevel, standardError);
-  const session = await openSession(flags, log, true);
+  const service = await openService(flags, log, flags.workers);
   let namespace: Namespace | null = null;
   try {
     // The proxy's answer is on its way while the namespace is made.
-    const probed = session.probe();
+    const probed = service.probe();
     namespace = openNamespace({
       command,
       keepEnv: flags.keepEnv,
-      ...(session.dns === "off" ? { resolver: null } : {}),
-      namesAsWritten: session.dns === "fake",
+      ...(service.dns === "off" ? { resolver: null } : {}),
+      namesAsWritten: service.dns === "fake",
       offload: flags.offload,
+      queues: flags.workers,
       ...(flags.mtu === undefined ? {} : { mtu: flags.mtu }),
     });
     const refusal = await probed;
-    if (refusal !== null) throw refusal.error;
+    if (refusal !== null) throw refusal;
     for (const warning of namespace.warnings) warn(log, warning);
-    const device = new LinuxTun(addon(), session.loop.memory, namespace.tun);
-    // The command lives on, without a network: its status is still its own.
-    session.serve(device, (error) => log.error?.(`${error.message} (${error.code})`));
-    const exit = await namespace.run();
+    let broken: (error: Error) => void = () => {};
+    const bug = new Promise<never>((_resolve, reject) => {
+      broken = reject;
+    });
+    const serving = service.serve(namespace.queues, (error) => {
+      // The command lives on, without a network: its status is still its own.
+      if (error instanceof TunnelError) log.error?.(`${error.message} (${error.code})`);
+      else broken(error);
+    });
+    await Promise.race([serving, bug]);
+    const exit = await Promise.race([namespace.run(), bug]);
     const failure = commandFailure(command[0] || '""', exit);
     if (failure !== null) writeError(`${failure.message} (${failure.code})`);
     return exitCode(exit);
   } finally {
     namespace?.close();
-    session.close();
+    await service.close();
   }
 }
 

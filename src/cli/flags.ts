@@ -22,6 +22,7 @@ import {
   parseMtu,
   parsePattern,
   parseSources,
+  parseWorkers,
   usage,
 } from "./values.ts";
 
@@ -52,6 +53,7 @@ export interface TunnelFlags {
   readonly interface?: string;
   readonly source: readonly Endpoint[];
   readonly pipeline: PipelineMode;
+  readonly workers: number;
 }
 
 /** Adds the shared flags. Help texts name the defaults themselves: commander would print parsed values. */
@@ -118,7 +120,8 @@ export function addTunnelFlags(command: Command): Command {
     .addOption(congestion())
     .addOption(pipeline())
     .addOption(offload())
-    .addOption(source());
+    .addOption(source())
+    .addOption(workers());
 }
 
 /** For the few names that a program must have the address of: README.md has it. */
@@ -163,6 +166,14 @@ function source(): Option {
   return new Option("--source <ip,...>", "addresses of this host that connections leave from")
     .argParser((text: string, before: readonly Endpoint[]) => [...before, ...parse(text)])
     .default([])
+    .hideHelp();
+}
+
+/** Hidden too: who needs it has read of it. */
+function workers(): Option {
+  return new Option("--workers <n>", "threads with a queue each: 1 to 16, or auto (default: 1)")
+    .argParser(value("--workers", parseWorkers))
+    .default(1)
     .hideHelp();
 }
 

@@ -1,46 +1,37 @@
 /** `tun2socks run`: serves a TUN device in the current namespace until SIGINT or SIGTERM. Touches no routes. */
 
 import { readFileSync } from "node:fs";
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { CLIENT_IPV4, CLIENT_IPV4_PREFIX, CLIENT_IPV6, CLIENT_IPV6_PREFIX } from "../addresses.ts";
-import type { TunnelError } from "../errors.ts";
 import { createLog, type Log } from "../log.ts";
 import { type Addon, addon, type NativeError, type TunInfo } from "../native/binding.ts";
 import type { Session } from "../session.ts";
 import type { TunDevice } from "../tun/device.ts";
-import { explain, LinuxTun, openQueues } from "../tun/linux-tun.ts";
+import { explain, openQueues } from "../tun/linux-tun.ts";
 import { offloadBounds, ownMtu } from "../tun/offload.ts";
 import { openTuntap2 } from "../tun/tuntap2-tun.ts";
-import { Workers } from "../workers/workers.ts";
 import { standardError } from "./error-line.ts";
 import {
   addTunnelFlags,
   BINDINGS,
   type BindingName,
-  openBy,
   openSession,
   type TunnelFlags,
   value,
 } from "./flags.ts";
+import { openService, type Service } from "./service.ts";
 import { STOPPED, stopSignal } from "./stop-signal.ts";
-import { parseChoice, parseDevice, parseWorkers, usage } from "./values.ts";
+import { parseChoice, parseDevice, usage } from "./values.ts";
 
 interface RunFlags extends TunnelFlags {
   readonly device: string;
   readonly requireProxy: boolean;
   readonly binding: BindingName;
-  readonly workers: number;
 }
 
-/** What serves the device: this thread, or workers. */
-interface Service {
-  /** The upstream. */
-  readonly label: string;
-  /** Tries the proxy once. Null: it will have us. */
-  probe(): Promise<TunnelError | null>;
-  /** Starts; what fails afterwards goes to `failed`. */
+/** A service and the device that it opens when it begins. */
+interface RunService extends Omit<Service, "serve"> {
   serve(failed: (error: Error) => void): Promise<{ readonly name: string; readonly mtu: number }>;
-  close(): void | Promise<void>;
 }
 
 export function runCommand(setStatus: (status: number) => void): Command {
@@ -60,7 +51,6 @@ export function runCommand(setStatus: (status: number) => void): Command {
       value("--binding", parseChoice(BINDINGS)),
       "native",
     )
-    .addOption(workers())
     .addHelpText(
       "after",
       `
@@ -70,19 +60,11 @@ Without a proxy, the built-in one. Exit status: 0, 2 usage, 69 proxy, 77 denied.
     .action(async (flags: RunFlags) => setStatus(await run(flags)));
 }
 
-/** Who needs it knows; the help is one screen. */
-function workers(): Option {
-  return new Option("--workers <n>", "threads with a queue each: 1 to 16, or auto (default: 1)")
-    .argParser(value("--workers", parseWorkers))
-    .default(1)
-    .hideHelp();
-}
-
 async function run(flags: RunFlags): Promise<number> {
   const log = createLog(flags.logLevel, standardError);
   const stopped = stopSignal();
   // Neither a silent resolver nor a silent proxy keeps us from ending when told to.
-  const opening = openService(flags, log);
+  const opening = flags.binding === "native" ? openNative(flags, log) : openByTuntap2(flags, log);
   const service = await Promise.race([opening, stopped]);
   if (service === STOPPED) return 0;
   try {
@@ -112,34 +94,50 @@ async function run(flags: RunFlags): Promise<number> {
   }
 }
 
-async function openService(flags: RunFlags, log: Log): Promise<Service> {
-  if (flags.workers === 1) return oneThread(flags, log, null);
-  if (flags.binding !== "native") {
+/** Queues that are opened before the proxy is known: how many there can be says how many threads there are. */
+async function openNative(flags: RunFlags, log: Log): Promise<RunService> {
+  const bounds = offloadBounds(flags.offload);
+  const queues =
+    flags.workers === 1 ? null : openQueues(addon(), flags.device, flags.workers, bounds);
+  if (queues?.length === 1) {
+    const [{ name }] = queues as [TunInfo];
+    log.warn?.(
+      `${name} has one queue: one thread serves it; make it with \`ip tuntap add dev ${name} mode tun multi_queue\``,
+    );
+  }
+  const service = await openService(flags, log, queues?.length ?? 1);
+  return {
+    label: service.label,
+    dns: service.dns,
+    probe: service.probe,
+    async serve(failed) {
+      const opened = queues ?? openQueues(addon(), flags.device, 1, bounds);
+      const [first] = opened as [TunInfo];
+      const mtu = configure(addon(), first, flags);
+      await service.serve(
+        opened.map((info) => ({ ...info, mtu })),
+        failed,
+      );
+      return { name: first.name, mtu };
+    },
+    close: service.close,
+  };
+}
+
+async function openByTuntap2(flags: RunFlags, log: Log): Promise<RunService> {
+  if (flags.workers > 1) {
     throw usage(
       "cannot use --workers: the devices of --binding tuntap2 have one queue",
       "leave it out, or use --binding native",
     );
   }
-  const bounds = offloadBounds(flags.offload);
-  const queues = openQueues(addon(), flags.device, flags.workers, bounds);
-  if (queues.length > 1) return manyThreads(flags, log, queues);
-  const [only] = queues as [TunInfo];
-  log.warn?.(
-    `${only.name} has one queue: one thread serves it; make it with \`ip tuntap add dev ${only.name} mode tun multi_queue\``,
-  );
-  return oneThread(flags, log, only);
-}
-
-async function oneThread(flags: RunFlags, log: Log, opened: TunInfo | null): Promise<Service> {
-  const session = await openSession(flags, log, flags.binding === "native");
+  const session = await openSession(flags, log, false);
   return {
     label: session.upstream.label,
+    dns: session.dns,
     probe: async () => (await session.probe())?.error ?? null,
     async serve(failed) {
-      const device =
-        flags.binding === "native"
-          ? openDevice(addon(), session, flags, opened)
-          : await tuntap2(session, flags, log);
+      const device = await tuntap2(session, flags, log);
       session.serve(device, failed);
       return device;
     },
@@ -147,41 +145,8 @@ async function oneThread(flags: RunFlags, log: Log, opened: TunInfo | null): Pro
   };
 }
 
-async function manyThreads(
-  flags: RunFlags,
-  log: Log,
-  queues: readonly TunInfo[],
-): Promise<Service> {
-  const [first] = queues as [TunInfo];
-  const workers = await openBy((options) => Workers.open(options, flags.workers), flags, log, true);
-  return {
-    label: workers.label,
-    probe: () => workers.probe(),
-    async serve(failed) {
-      workers.failed.catch(failed);
-      configure(addon(), first, flags);
-      const mtu = addon().tunMtu(first.name);
-      await workers.serve(queues.map((info) => ({ ...info, mtu })));
-      return { name: first.name, mtu };
-    },
-    close: () => workers.close(),
-  };
-}
-
-function openDevice(
-  native: Addon,
-  session: Session,
-  flags: RunFlags,
-  opened: TunInfo | null,
-): TunDevice {
-  const info =
-    opened ?? (openQueues(native, flags.device, 1, offloadBounds(flags.offload))[0] as TunInfo);
-  configure(native, info, flags);
-  return new LinuxTun(native, session.loop.memory, { ...info, mtu: native.tunMtu(info.name) });
-}
-
-/** Makes a device that is new one that serves; of another its MTU, if that is asked for. */
-function configure(native: Addon, info: TunInfo, flags: RunFlags): void {
+/** Makes a device that is new one that serves; of another its MTU, if that is asked for. Returns the MTU. */
+function configure(native: Addon, info: TunInfo, flags: RunFlags): number {
   try {
     if (info.created) {
       native.tunConfigure(info.name, {
@@ -194,6 +159,7 @@ function configure(native: Addon, info: TunInfo, flags: RunFlags): void {
         up: true,
       });
     } else if (flags.mtu !== undefined) native.tunConfigure(info.name, { mtu: flags.mtu });
+    return native.tunMtu(info.name);
   } catch (error) {
     // The process ends now, and the kernel closes the descriptor with it.
     throw explain(info.name, error as NativeError);

@@ -20,6 +20,7 @@ import {
   addon,
   type NativeError,
   type SpawnExit,
+  type Spawned,
   type SpawnOptions,
   type TunInfo,
 } from "../native/binding.ts";
@@ -45,20 +46,25 @@ export interface NamespaceOptions {
   readonly offload?: OffloadName;
   /** Device node, default "/dev/net/tun". */
   readonly device?: string;
+  /** Queues of the device, default 1. */
+  readonly queues?: number;
 }
 
 /** A namespace that is up, its command not started yet. */
 export class Namespace {
   /** The TUN device inside; its descriptor is ours to serve. */
   readonly tun: TunInfo;
+  /** The same for each queue, the first included. */
+  readonly queues: readonly TunInfo[];
   /** Process of the supervisor. */
   readonly pid: number;
   /** Steps that were refused but are not fatal, as "step: ERRNO". */
   readonly warnings: readonly string[];
   #exit: Promise<SpawnExit> | undefined;
 
-  constructor(tun: TunInfo, pid: number, warnings: readonly string[]) {
+  constructor({ tun, queues, pid, warnings }: Spawned) {
     this.tun = tun;
+    this.queues = queues.map((fd) => ({ ...tun, fd }));
     this.pid = pid;
     this.warnings = warnings;
   }
@@ -92,8 +98,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   const request = spawnOptions(options);
   const native = addon();
   try {
-    const { tun, pid, warnings } = native.spawn(request);
-    return new Namespace(tun, pid, warnings);
+    return new Namespace(native.spawn(request));
   } catch (error) {
     if (!isNativeError(error)) throw error;
     throw explainRefusal(error, refusalFacts(request.device));
@@ -111,6 +116,7 @@ function spawnOptions(options: NamespaceOptions): SpawnOptions {
     ipv6: CLIENT_IPV6,
     ipv6Prefix: CLIENT_IPV6_PREFIX,
     ...offloadBounds(options.offload ?? "on"),
+    queues: options.queues ?? 1,
     device: options.device ?? "/dev/net/tun",
     files: privateFiles(
       options.resolver === undefined ? RESOLVER_IPV4 : options.resolver,

@@ -119,6 +119,8 @@ export interface SpawnOptions {
   /** Upper bound of the offloads to probe for. */
   readonly offload: number;
   readonly vnetHeader: boolean;
+  /** Queues of the device, 1 to 16. */
+  readonly queues: number;
   /** Device node, "/dev/net/tun" unless a test has a copy with other permissions. */
   readonly device: string;
   /** Files bound over existing ones inside: path → content. */
@@ -137,6 +139,8 @@ export interface Spawned {
   /** pid, in our namespace, of the supervisor, which is pid 1 inside. */
   readonly pid: number;
   readonly tun: TunInfo;
+  /** The descriptors of all queues; the first is that of `tun`. */
+  readonly queues: readonly number[];
   /** Steps that were refused but are not fatal (for instance "mount /proc"), as "step: ERRNO". */
   readonly warnings: readonly string[];
 }

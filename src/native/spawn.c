@@ -341,13 +341,34 @@ static int64_t milliseconds(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Waits for the report. 0 with report->tun.fd open here, or -1 with *failure. */
-static int receive_report(struct spawn_report *report, struct failure *failure)
+/*
+ * Takes the descriptors of the queues. 0, or -1 when our own table of descriptors is full (unix(7)): then fewer came,
+ * which are closed.
+ */
+static int take_queues(struct msghdr *message, struct spawn_report *report, int queues)
+{
+	struct cmsghdr *header = CMSG_FIRSTHDR(message);
+	size_t length = sizeof(int) * (size_t)queues;
+
+	if (header == NULL || header->cmsg_type != SCM_RIGHTS)
+		return -1;
+	if (header->cmsg_len < CMSG_LEN(length))
+		length = header->cmsg_len - CMSG_LEN(0);
+	memcpy(report->queues, CMSG_DATA(header), length);
+	if (length == sizeof(int) * (size_t)queues)
+		return 0;
+	for (size_t i = 0; i < length / sizeof(int); i++)
+		close(report->queues[i]);
+	return -1;
+}
+
+/* Waits for the report. 0 with report->queues open here, or -1 with *failure. */
+static int receive_report(struct spawn_report *report, int queues, struct failure *failure)
 {
 	struct iovec part = {.iov_base = report, .iov_len = sizeof(*report)};
 	union {
 		struct cmsghdr header;
-		char octets[CMSG_SPACE(sizeof(int))];
+		char octets[CMSG_SPACE(sizeof(report->queues))];
 	} rights;
 	struct msghdr message = {.msg_iov = &part,
 				 .msg_iovlen = 1,
@@ -375,21 +396,19 @@ static int receive_report(struct spawn_report *report, struct failure *failure)
 		*failure = report->failure;
 		return -1;
 	}
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-	if (header == NULL || header->cmsg_type != SCM_RIGHTS) {
-		/* Our own table of descriptors is full (unix(7)). */
+	if (take_queues(&message, report, queues) != 0) {
 		failure_set(failure, EMFILE, "receive the TUN device");
 		return -1;
 	}
-	memcpy(&report->tun.fd, CMSG_DATA(header), sizeof(int));
+	report->tun.fd = report->queues[0];
 	return 0;
 }
 
 /* ---- registered functions -------------------------------------------------------------------- */
 
-static napi_value spawned_object(napi_env env, const struct spawn_report *report)
+static napi_value spawned_object(napi_env env, const struct spawn_report *report, int count)
 {
-	napi_value object, warnings;
+	napi_value object, queues, warnings;
 	char line[160];
 
 	napi_create_object(env, &object);
@@ -401,6 +420,10 @@ static napi_value spawned_object(napi_env env, const struct spawn_report *report
 	}
 	set_integer(env, object, "pid", child.pid);
 	set(env, object, "tun", tun_info_object(env, &report->tun));
+	napi_create_array(env, &queues);
+	for (int i = 0; i < count; i++)
+		napi_set_element(env, queues, (uint32_t)i, integer(env, report->queues[i]));
+	set(env, object, "queues", queues);
 	set(env, object, "warnings", warnings);
 	return object;
 }
@@ -412,6 +435,7 @@ static napi_value spawn(napi_env env, napi_callback_info info)
 	struct draft draft;
 	struct spawn_report report;
 	bool pending = false;
+	int queues;
 
 	if (syscall(SYS_gettid) != getpid())
 		return throw_errno(env, EPERM, "spawn outside the main thread");
@@ -422,18 +446,21 @@ static napi_value spawn(napi_env env, napi_callback_info info)
 		napi_is_exception_pending(env, &pending);
 		return pending ? NULL : throw_failure(env, &draft.failure);
 	}
+	queues = draft.plan.queues;
 	draft_discard(&draft);
-	if (receive_report(&report, &draft.failure) != 0) {
+	if (receive_report(&report, queues, &draft.failure) != 0) {
 		kill_and_reap();
 		return throw_failure(env, &draft.failure);
 	}
-	if (own(in, report.tun.fd) < 0) {
-		kill_and_reap();
-		return throw_errno(env, ENOMEM, "own the TUN device");
+	for (int i = 0; i < queues; i++) {
+		if (own(in, report.queues[i]) < 0) {
+			kill_and_reap();
+			return throw_errno(env, ENOMEM, "own the TUN device");
+		}
 	}
 	child.in = in;
 	napi_add_env_cleanup_hook(env, end_with_environment, NULL);
-	return spawned_object(env, &report);
+	return spawned_object(env, &report, queues);
 }
 
 static napi_value spawn_go(napi_env env, napi_callback_info info)

@@ -210,6 +210,11 @@ bool draft_plan(struct draft *draft, napi_env env, napi_value options)
 	plan->device.name = draft->name;
 	plan->device.vnet_header = option_bool(env, options, "vnetHeader", true);
 	plan->device.offload = (unsigned)option_int(env, options, "offload", 0x7fffffff);
+	plan->queues = option_int(env, options, "queues", 1);
+	if (plan->queues < 1 || plan->queues > SPAWN_QUEUES) {
+		throw_errno(env, EINVAL, "queues");
+		return false;
+	}
 	plan->settings.mtu = option_int(env, options, "mtu", 0);
 	plan->mtu_without_tso = option_int(env, options, "mtuWithoutTso", 0);
 	plan->settings.tx_queue_length = option_int(env, options, "txQueueLength", 0);

@@ -80,6 +80,25 @@ static int map_ids(const struct spawn_plan *plan, struct failure *failure)
 	return 0;
 }
 
+/* What fails here ends the process, and with it the descriptors. */
+static int open_queues(const struct spawn_plan *plan, struct spawn_report *report)
+{
+	struct tun_request next = plan->device;
+
+	next.multi_queue = plan->queues > 1;
+	if (tun_open_device(&next, &report->tun, &report->failure) != 0)
+		return -1;
+	report->queues[0] = report->tun.fd;
+	for (int i = 1; i < plan->queues; i++) {
+		struct tun_info info;
+
+		if (tun_open_device(&next, &info, &report->failure) != 0)
+			return -1;
+		report->queues[i] = info.fd;
+	}
+	return 0;
+}
+
 /* Everything before the report. 0, or -1 with report->failure. */
 static int set_up(const struct spawn_plan *plan, struct spawn_report *report)
 {
@@ -96,7 +115,7 @@ static int set_up(const struct spawn_plan *plan, struct spawn_report *report)
 		spawn_warn(report, errno, "mount /proc", "");
 	if (loopback_up(failure) != 0)
 		return -1;
-	if (tun_open_device(&plan->device, &report->tun, failure) != 0)
+	if (open_queues(plan, report) != 0)
 		return -1;
 	struct tun_settings settings = plan->settings;
 	struct failure refusal;
@@ -114,24 +133,25 @@ static int set_up(const struct spawn_plan *plan, struct spawn_report *report)
 	return 0;
 }
 
-/* The report, with the TUN's descriptor when there is one. 0 or -1. */
-static int send_report(int control, struct spawn_report *report)
+/* The report, with the TUN's descriptors when it is ready. 0 or -1. */
+static int send_report(const struct spawn_plan *plan, int control, struct spawn_report *report)
 {
 	struct iovec part = {.iov_base = report, .iov_len = sizeof(*report)};
 	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
 	union {
 		struct cmsghdr header;
-		char octets[CMSG_SPACE(sizeof(int))];
+		char octets[CMSG_SPACE(sizeof(report->queues))];
 	} rights;
 	if (report->ready) {
+		size_t length = sizeof(int) * (size_t)plan->queues;
 		memset(&rights, 0, sizeof(rights));
 		message.msg_control = rights.octets;
-		message.msg_controllen = sizeof(rights.octets);
+		message.msg_controllen = CMSG_SPACE(length);
 		struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 		header->cmsg_level = SOL_SOCKET;
 		header->cmsg_type = SCM_RIGHTS;
-		header->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(header), &report->tun.fd, sizeof(int));
+		header->cmsg_len = CMSG_LEN(length);
+		memcpy(CMSG_DATA(header), report->queues, length);
 	}
 	return sendmsg(control, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
 }
@@ -318,9 +338,10 @@ _Noreturn void supervise(const struct spawn_plan *plan, int control)
 	report.ready = set_up(plan, &report) == 0;
 	/* Our image is a copy of the parent's, passwords included: not to be read through /proc/1. */
 	prctl(PR_SET_DUMPABLE, 0);
-	if (send_report(control, &report) != 0 || !report.ready)
+	if (send_report(plan, control, &report) != 0 || !report.ready)
 		_exit(1);
-	close(report.tun.fd);
+	for (int i = 0; i < plan->queues; i++)
+		close(report.queues[i]);
 	sigset_t early;
 	wait_for_go(control, &early);
 

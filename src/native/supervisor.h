@@ -9,7 +9,7 @@
 
 #include <sys/resource.h>
 
-enum { SPAWN_FILES = 8, SPAWN_HIDDEN = 8, SPAWN_WARNINGS = 20 };
+enum { SPAWN_FILES = 8, SPAWN_HIDDEN = 8, SPAWN_WARNINGS = 20, SPAWN_QUEUES = 16 };
 
 /* Bound of the files together; they are written to a memory file system. */
 enum { SPAWN_FILE_OCTETS = 4 * 1024 * 1024 };
@@ -25,6 +25,7 @@ struct spawn_plan {
 	const char *uid_map;
 	const char *gid_map;
 	struct tun_request device;
+	int queues; /* of the device, 1 to SPAWN_QUEUES */
 	struct tun_settings settings;
 	/* Instead of settings.mtu where the kernel refuses TSO; 0: the same. */
 	int mtu_without_tso;
@@ -41,11 +42,12 @@ struct spawn_plan {
 	rlim_t nofile;
 };
 
-/* First message of the supervisor. With `ready`, the TUN's descriptor travels along (SCM_RIGHTS). */
+/* First message of the supervisor. With `ready`, the descriptors of the TUN's queues travel along (SCM_RIGHTS). */
 struct spawn_report {
 	bool ready;
 	struct failure failure;
-	struct tun_info tun;
+	struct tun_info tun; /* its descriptor is queues[0] */
+	int queues[SPAWN_QUEUES];
 	int warning_count;
 	char warnings[SPAWN_WARNINGS][96];
 	int warning_errnos[SPAWN_WARNINGS];

@@ -4,6 +4,7 @@ import type { MessagePort } from "node:worker_threads";
 import type { ErrorCode } from "../errors.ts";
 import type { LogLevel } from "../log.ts";
 import type { TunInfo } from "../native/binding.ts";
+import type { DnsMode } from "../relay/relay.ts";
 import type { RelayStats } from "../relay/stats.ts";
 import type { SessionOptions } from "../session.ts";
 import type { StackStats } from "../stack/stats.ts";
@@ -54,7 +55,7 @@ export type ToWorker =
   | { readonly type: "close" };
 
 export type FromWorker =
-  | { readonly type: "opened"; readonly label: string }
+  | { readonly type: "opened"; readonly label: string; readonly dns: DnsMode }
   | { readonly type: "probed"; readonly refusal: PlainError | null }
   | { readonly type: "serving" }
   | { readonly type: "stats"; readonly stats: WorkerStats }

@@ -48,7 +48,7 @@ async function open(): Promise<void> {
     return;
   }
   main.on("message", (message: ToWorker) => void answer(message).catch(fail));
-  say({ type: "opened", label: session.upstream.label });
+  say({ type: "opened", label: session.upstream.label, dns: session.dns });
 }
 
 async function answer(message: ToWorker): Promise<void> {

@@ -12,6 +12,7 @@ import { type Log, type LogLevel, LogLimiter } from "../log.ts";
 import type { TunInfo } from "../native/binding.ts";
 import { addon } from "../native/binding.ts";
 import { fillRandom } from "../random.ts";
+import type { DnsMode } from "../relay/relay.ts";
 import type { SessionOptions } from "../session.ts";
 import type { FromWorker, PlainError, ToWorker, WorkerStart, WorkerStats } from "./messages.ts";
 import { socketMemory } from "./shared-sockets.ts";
@@ -27,6 +28,8 @@ export class Workers {
   readonly failed: Promise<never>;
   /** The upstream, as messages name it. */
   label = "";
+  /** How names are looked up. */
+  dns: DnsMode = "auto";
   readonly #log: Log;
   readonly #limiter = new LogLimiter();
   readonly #reject: (error: Error) => void;
@@ -44,7 +47,9 @@ export class Workers {
     const workers = new Workers(options, count);
     try {
       const opened = await workers.#all("opened", null);
-      workers.label = opened[0]?.label ?? "";
+      const [{ label, dns }] = opened as [FromWorker & { type: "opened" }];
+      workers.label = label;
+      workers.dns = dns;
       return workers;
     } catch (error) {
       await workers.close();

@@ -174,7 +174,7 @@ async function once() {
     const namespace = openNamespace(options);
     if (run) await namespace.run();
     namespace.close();
-    closeSync(namespace.tun.fd);
+    for (const { fd } of namespace.queues) closeSync(fd);
   }
 }
 

@@ -281,10 +281,23 @@ describe.each([
     });
   });
 
-  test("opening, giving up and running again and again leaves nothing behind", async () => {
-    const parent = new Parent("repeat", shell("true", device()), wrapper);
+  test.each([1, 16])(
+    "opening %i queues, giving up and running again and again leaves nothing behind",
+    async (queues) => {
+      const parent = new Parent("repeat", shell("true", { ...device(), queues }), wrapper);
+      await parent.ended;
+      expect(parent.get("left")).toMatchObject({ descriptors: 0, children: 0 });
+    },
+  );
+
+  test.each([0, 17])("%i queues are refused, and nothing is left behind", async (queues) => {
+    const parent = new Parent("refused", shell("true", { ...device(), queues }), wrapper);
     await parent.ended;
-    expect(parent.get("left")).toMatchObject({ descriptors: 0, children: 0 });
+    expect(parent.get("refused")).toMatchObject({
+      message: expect.stringContaining("EINVAL"),
+      descriptors: 0,
+      children: 0,
+    });
   });
 });
 

@@ -159,6 +159,13 @@ test.each([
   expect(isThere("wrk6")).toBe(false);
 });
 
+test("exec refuses them too, before the command starts", async () => {
+  const flags = ["-p", PROXY, "--workers", "2", "--dns", "fake"];
+  const { status, stdout, stderr } = await world.exec(flags, ["echo", "started"]);
+  expect(stderr).toMatch(/^tun2socks: cannot use --dns fake with --workers: [^\n]+\n$/);
+  expect([status, stdout]).toEqual([125, ""]);
+});
+
 test("socks5h looks names up as --dns auto does", async () => {
   const running = await serve("wrk7", "-p", PROXY.replace("socks5", "socks5h"), "--workers", "2");
   const command = [node, fixture("queries.js"), "198.18.0.3", "web.test", "8"];
@@ -223,6 +230,21 @@ describe("a device that was there", () => {
   });
 });
 
+test.each([
+  { mtu: 1500, offload: "on" },
+  { mtu: 65_520, offload: "none" },
+])(
+  "exec has a queue for each worker too, and the status is the command's: $offload",
+  async ({ mtu, offload }) => {
+    const script = `ip -d link show tun0 && ${node} ${fixture("downloads.js")} ${TARGET} 8080 16 1000000; exit 7`;
+    const flags = ["-p", PROXY, "--workers", "2", "--offload", offload];
+    const { status, stdout } = await world.exec(flags, ["sh", "-c", script]);
+    expect(stdout).toContain(` mtu ${mtu} `);
+    expect(stdout).toMatch(/numqueues 2[\s\S]*\n16 right\n$/);
+    expect(status).toBe(7);
+  },
+);
+
 describe("a worker that ends", () => {
   /** Worker 1 does so soon after it serves, see the fixture. */
   const crashing = (by: string): NodeJS.ProcessEnv => ({
@@ -249,6 +271,18 @@ describe("a worker that ends", () => {
       expect(isThere("wrk2")).toBe(false);
     },
   );
+
+  test("ends exec as well, and its command: one line, status 125", async () => {
+    const { status, stderr } = await world.exec(
+      ["-p", PROXY, "--workers", "2", "--keep-env"],
+      ["env", "-u", "NODE_OPTIONS", "sleep", "60"],
+      { env: crashing("throw") },
+    );
+    expect(stderr).toMatch(
+      /^tun2socks: unexpected failure: on purpose; [^\n]+ \(ERR_INTERNAL\)\n$/,
+    );
+    expect(status).toBe(125);
+  });
 
   test("never, because it hangs, does not keep SIGTERM from ending all", async () => {
     const running = world.start(
