@@ -300,7 +300,7 @@ describe("after the SYN-ACK", () => {
       answered,
       `
       +.5  < S 0:0(0) win 65535 <mss 1460>
-      +0   > any
+      +0   > S. 0:0(0) ack 1
       +0   < . 1 ack 1 win 512
       `,
     );

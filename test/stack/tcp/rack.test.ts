@@ -520,6 +520,21 @@ test("acknowledgements that tell no news do not make it three (RFC 6675 §2)", (
   );
 });
 
+test("a block that repeats what is known is no news either (RFC 6675 §2)", () => {
+  drill(
+    OPEN,
+    `
+    +0         send(2000)
+    +0         > P. 1:2001(2000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +0         < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +0         < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +.013      > . 1:1001(1000) ack 1
+    +.05       < . 1 ack 2001 win 512
+    `,
+  );
+});
+
 /** A recovery that was not called for, and the report of what arrived twice: the window is twice as wide. */
 const WIDENED = `
   +0         send(2000)
@@ -656,4 +671,26 @@ test("while more is in the network than the new window, seven octets leave for t
     +0         > . 33001:34001(1000) ack 1
     `,
   );
+});
+
+test("what a loss that the probe repaired took from the window is not given back with an earlier reduction (RFC 8985 §7.4.2, RFC 3708 §3)", () => {
+  const { driver } = drill(
+    OPEN,
+    `
+    +0         send(2000)
+    +0         > P. 1:2001(2000) ack 1
+    +.05       < . 1 ack 1 win 512 <nop,nop,sack 1001:2001>
+    +.013      > . 1:1001(1000) ack 1
+    +.005      < . 1 ack 2001 win 512
+    +0         send(2000)
+    +0         > P. 2001:4001(2000) ack 1
+    +.1~.13    > P. 3001:4001(1000) ack 1
+    +.05       < . 1 ack 4001 win 512
+    +0         send(1000)
+    +0         > P. 4001:5001(1000) ack 1
+    +.05       < . 1 ack 5001 win 512
+    +0         < . 1 ack 5001 win 512 <nop,nop,sack 1:1001>
+    `,
+  );
+  expect(driver.stack.stats).toMatchObject({ tcpDuplicatesReported: 1, tcpReductionsUndone: 0 });
 });
