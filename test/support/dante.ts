@@ -15,7 +15,7 @@ export async function startDante(
     file,
     `
 logoutput: stderr
-internal: s0 port = ${port}
+internal: ${SERVER_IPV4} port = ${port}
 external: s0
 clientmethod: none
 socksmethod: none
