@@ -112,10 +112,15 @@ export class DatagramPort {
       for (let i = 0; i < count; i++) {
         const at = i * DGRAM_RX_ROW;
         const start = /** @type {number} */ (RECEIVE_ROWS[at]);
-        const octets = /** @type {number} */ (RECEIVE_ROWS[at + 1]);
-        if (this.#id < 0) return;
+        const stop = start + /** @type {number} */ (RECEIVE_ROWS[at + 1]);
         if (this.#peerless) this.from.set(RECEIVE_ROWS.subarray(at + 2, at + 7));
-        onDatagram(start + this.#headerOctets, octets - this.#headerOctets);
+        // What the kernel has joined (UDP_GRO) are datagrams of this size each, the last may be shorter.
+        const size = RECEIVE_ROWS[at + 8] || stop - start;
+        for (let next = start; next < stop; next += size) {
+          if (this.#id < 0) return;
+          const octets = Math.min(size, stop - next);
+          onDatagram(next + this.#headerOctets, octets - this.#headerOctets);
+        }
       }
       if (count < BATCH) return;
     }
