@@ -32,13 +32,13 @@ import { type DnsMode, Relay, type RelayOptions } from "./relay/relay.ts";
 import { randomCredentials } from "./socks/credentials.ts";
 import { DIAL_DEADLINE } from "./socks/environment.ts";
 import { LoopbackUpstream } from "./socks/loopback-upstream.ts";
+import { openUpstream } from "./socks/open-upstream.ts";
 import { OwnSockets, type SharedSockets } from "./socks/own-sockets.ts";
 import type { PipelineMode } from "./socks/pipelining.ts";
-import type { Refusal } from "./socks/ports.ts";
+import type { ProxyUpstream, Refusal } from "./socks/ports.ts";
 import { type ProxyUrl, parseProxyUrl } from "./socks/proxy-url.ts";
 import { SocksServer, type SocksServerOptions } from "./socks/server.ts";
 import { MAX_ASSOCIATIONS } from "./socks/server-connection.ts";
-import { SocksUpstream } from "./socks/upstream.ts";
 import { type Endpoint, formatEndpoint } from "./stack/wire/address.ts";
 import type { TunDevice } from "./tun/device.ts";
 import { Tunnel, type TunnelNeighbours } from "./tunnel.ts";
@@ -89,7 +89,7 @@ export interface SessionOptions {
 
 export class Session {
   readonly loop: Loop;
-  readonly upstream: SocksUpstream;
+  readonly upstream: ProxyUpstream;
   /** How names are looked up. */
   readonly dns: DnsMode;
   readonly #options: SessionOptions;
@@ -105,7 +105,7 @@ export class Session {
     url: ProxyUrl | null,
     native: Addon | null,
     loop: Loop,
-    upstream: SocksUpstream,
+    upstream: ProxyUpstream,
     server: SocksServer | null,
     ownSockets: OwnSockets | null,
   ) {
@@ -169,7 +169,7 @@ export class Session {
         const { port } = server.listen();
         target = parseProxyUrl(`socks5://${user}:${password}@127.0.0.1:${port}`);
       }
-      const upstream = new SocksUpstream(target!, {
+      const upstream = openUpstream(target!, {
         addon: native,
         poller: loop.poller,
         memory,

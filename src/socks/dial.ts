@@ -6,9 +6,9 @@
 
 import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
 import { Endpoint } from "../stack/wire/address.ts";
-import { Handshake } from "./handshake.ts";
 import { Command } from "./message.ts";
 import type { Destination, Refusal } from "./ports.ts";
+import type { Credentials, ProxyHandshake } from "./proxy-handshake.ts";
 
 /** Dials kept for later; the relay has at most as many under way. */
 const MAX_KEPT = 256;
@@ -19,7 +19,7 @@ export interface DialOwner {
 }
 
 export class Dial implements TimerHandler {
-  readonly handshake: Handshake = new Handshake();
+  readonly handshake: ProxyHandshake;
   readonly timer: Timer = new Timer(this);
   /** A refusal to be told from the timer, because it happened inside `connect`. */
   refusal: Refusal | null = null;
@@ -49,6 +49,10 @@ export class Dial implements TimerHandler {
   #name: string | null = null;
   readonly #endpoint = new Endpoint();
 
+  constructor(handshake: ProxyHandshake) {
+    this.handshake = handshake;
+  }
+
   /** `destination` null: nothing, or all zero for an association. */
   prepare(owner: DialOwner, command: number, destination: Destination | null): void {
     this.#owner = owner;
@@ -64,7 +68,7 @@ export class Dial implements TimerHandler {
     this.redone = false;
   }
 
-  /** As in `Handshake.begin`. */
+  /** As in `ProxyHandshake.begin`. */
   get command(): number {
     return this.#command;
   }
@@ -75,7 +79,7 @@ export class Dial implements TimerHandler {
   }
 
   /** Starts the handshake on a connection to `server`, all in one write if it is `ahead`. */
-  begin(label: string, credentials: Parameters<Handshake["begin"]>[1]): void {
+  begin(label: string, credentials: Credentials | null): void {
     const { server } = this;
     // RFC 1928 §4 lets a client that does not know its source send zeros; Dante takes the family of the relay from
     // them, so they must be of the control connection's.
@@ -104,9 +108,15 @@ const NONE: readonly Endpoint[] = [];
 
 export class DialPool {
   readonly #kept: Dial[] = [];
+  readonly #makeHandshake: () => ProxyHandshake;
+
+  /** `makeHandshake`: of the proxy's protocol, the same for all of its dials. */
+  constructor(makeHandshake: () => ProxyHandshake) {
+    this.#makeHandshake = makeHandshake;
+  }
 
   take(owner: DialOwner, command: number, destination: Destination | null): Dial {
-    const dial = this.#kept.pop() ?? new Dial();
+    const dial = this.#kept.pop() ?? new Dial(this.#makeHandshake());
     dial.prepare(owner, command, destination);
     return dial;
   }

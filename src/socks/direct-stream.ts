@@ -11,10 +11,10 @@ import { type Addon, Epoll } from "../native/binding.ts";
 import type { Poller, PollHandler } from "../native/poller.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import type { Dial, DialOwner } from "./dial.ts";
-import type { Handshake } from "./handshake.ts";
 import { Command } from "./message.ts";
 import type { Destination, DirectStream, Refusal, StreamHandler } from "./ports.ts";
 import type { SocksProxy } from "./proxy.ts";
+import type { ProxyHandshake } from "./proxy-handshake.ts";
 import { errnoRefusal } from "./refusal.ts";
 import { Silence, USER_TIMEOUT } from "./silence.ts";
 import type { SourceAddresses } from "./source-addresses.ts";
@@ -54,7 +54,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
   /** The first errno (positive) that the kernel reported. Having told it, it forgets, and shows an orderly end. */
   #broken = 0;
 
-  /** Starts the dial. `command` as in `Handshake.begin`. The environment of `proxy` has an addon. */
+  /** Starts the dial. `command` as in `ProxyHandshake.begin`. The environment of `proxy` has an addon. */
   constructor(
     proxy: SocksProxy,
     command: number,
@@ -77,7 +77,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
   // ---- dialling ----------------------------------------------------------------------------------------------
 
   /** During onOpen: what the server answered. */
-  get handshake(): Handshake | null {
+  get handshake(): ProxyHandshake | null {
     return this.#dial?.handshake ?? null;
   }
 
@@ -240,7 +240,7 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
   }
 
   /** 0: the end of stream. */
-  #handshakeBroke(handshake: Handshake, error: number): void {
+  #handshakeBroke(handshake: ProxyHandshake, error: number): void {
     if (error === 0 || error === ECONNRESET || error === EPIPE) handshake.end();
     else handshake.fail(errnoRefusal(this.#proxy.label, error));
   }

@@ -1,9 +1,8 @@
 /**
- * The client's side of SOCKS5 up to the reply (RFC 1928 §3, §4, §6; RFC 1929), without input and output.
+ * The handshake of SOCKS5 (RFC 1928 §3, §4, §6; RFC 1929).
  *
- * Octets may arrive in any split. `need` says how many are wanted next; what is offered beyond the reply is not taken,
- * since it belongs to the stream. Every message is written whole, one at a time: some servers take each recv(2) for one
- * message. `ahead`: all of them in one write, for servers known to read message after message.
+ * Every message is written whole, one at a time: some servers take each recv(2) for one message. `ahead`: all of them
+ * in one write, for servers known to read message after message.
  *
  * Methods offered are exactly those we can do: "user and password" with credentials, "none" without. So there is one
  * answer that goes on, and speaking ahead guesses nothing but that the server will have us.
@@ -12,7 +11,6 @@
 import { Endpoint } from "../stack/wire/address.ts";
 import {
   Command,
-  MAX_MESSAGE,
   MAX_TEXT,
   Method,
   methodName,
@@ -28,16 +26,8 @@ import {
   writeRequest,
 } from "./message.ts";
 import type { Refusal } from "./ports.ts";
+import { type Credentials, NO_COMMAND, type ProxyHandshake } from "./proxy-handshake.ts";
 import { SocksRefusal } from "./refusal.ts";
-
-/** RFC 1929: octets, at most 255 each. */
-export interface Credentials {
-  readonly user: Uint8Array;
-  readonly password: Uint8Array;
-}
-
-/** The command of a handshake that ends after the authentication: nothing is asked for. */
-export const NO_COMMAND = 0;
 
 const Step = {
   GREETING: 0,
@@ -54,18 +44,12 @@ type Step = (typeof Step)[keyof typeof Step];
 /** The shortest reply that grants: an empty name (RFC 1928 has none, servers do). */
 const MIN_REPLY = 7;
 const MAX_REPLY: number = 3 + 1 + 1 + MAX_TEXT + 2;
-/** Octets that `write` may need: a greeting, the longest message, and a request. */
-export const MAX_WRITE: number = 3 + MAX_MESSAGE + MAX_REPLY;
 
-/** Reusable: `begin` starts over. */
-export class Handshake {
-  /** Octets that `read` wants next; 0 when there is something to write, or the handshake has ended. */
+export class Handshake implements ProxyHandshake {
   need = 0;
-  /** Why it ended without success. */
   refusal: Refusal | null = null;
-  /** Once granted: BND.ADDR and BND.PORT; the address is zero when `boundName` is not null. */
+  /** BND.ADDR and BND.PORT. */
   readonly bound: Endpoint = new Endpoint();
-  /** Once granted: BND.ADDR as a name, which may be empty. */
   boundName: string | null = null;
   #step: Step = Step.GREETING;
   #label = "";
@@ -78,10 +62,7 @@ export class Handshake {
   /** Octets of the message being read. */
   #length = 0;
 
-  /**
-   * Starts over. `label` names the proxy in refusals; `name` and `endpoint` are what is asked for, copied.
-   * `command` {@link NO_COMMAND}: ends granted after the authentication. `ahead`: everything in one write.
-   */
+  /** Credentials have at most 255 octets each (RFC 1929 §2). */
   begin(
     label: string,
     credentials: Credentials | null,
@@ -107,25 +88,18 @@ export class Handshake {
     return this.#step === Step.GRANTED;
   }
 
-  /** The request has left. */
   get awaitsReply(): boolean {
     return this.#step === Step.REPLY;
   }
 
-  /** The server may be waiting for the destination of a CONNECT. */
   get awaitsDestination(): boolean {
     return this.awaitsReply && this.#command === Command.CONNECT;
   }
 
-  /** What the server is waited for, for the message of a time-out. */
   get awaited(): string {
     return this.awaitsReply ? "to the request" : "to the negotiation";
   }
 
-  /**
-   * Writes the message that is due at `at`; returns the offset behind it, or `at` if none is due. May be repeated
-   * with the same result until `written`.
-   */
   write(bytes: Uint8Array, at: number): number {
     switch (this.#step) {
       case Step.GREETING:
@@ -161,14 +135,12 @@ export class Handshake {
     return writeCredentials(bytes, at, user, password);
   }
 
-  /** The message that was due has left. */
   written(): void {
     if (this.#step === Step.GREETING) this.#await(Step.METHOD);
     else if (this.#step === Step.CREDENTIALS) this.#await(Step.STATUS);
     else if (this.#step === Step.REQUEST) this.#await(Step.REPLY);
   }
 
-  /** Takes octets of [start, end), never more than it needs. Returns how many it took. */
   read(bytes: Uint8Array, start: number, end: number): number {
     let next = start;
     while (next < end && this.need > 0) {
@@ -182,8 +154,6 @@ export class Handshake {
   }
 
   /**
-   * The server closed or reset the connection.
-   *
    * After a CONNECT that is this destination's failure, said rudely: the server has proved to speak SOCKS5. After an
    * ASSOCIATE it is how OpenSSH says that it has no UDP, and after credentials how some say that they are wrong.
    */
@@ -204,7 +174,6 @@ export class Handshake {
     }
   }
 
-  /** The connection broke in another way. */
   fail(refusal: Refusal): void {
     this.#step = Step.REFUSED;
     this.need = 0;

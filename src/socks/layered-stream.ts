@@ -9,9 +9,9 @@ import type { Socket } from "node:net";
 import { constants } from "node:os";
 import type { Endpoint } from "../stack/wire/address.ts";
 import type { Dial, DialOwner } from "./dial.ts";
-import { type Handshake, MAX_WRITE } from "./handshake.ts";
 import type { Destination, LayeredStream, Refusal, StreamHandler } from "./ports.ts";
 import type { SocksProxy } from "./proxy.ts";
+import type { ProxyHandshake } from "./proxy-handshake.ts";
 import { errnoOf, errnoRefusal } from "./refusal.ts";
 import type { Transport } from "./transport.ts";
 
@@ -50,9 +50,6 @@ function onError(this: OwnedSocket, error: Error): void {
   this[OWNER]?.onSocket(SocketEvent.ERROR, error);
 }
 
-/** For the message at hand. */
-const message = new Uint8Array(MAX_WRITE);
-
 export class LayeredSocksStream implements LayeredStream, DialOwner {
   readonly shape = "layered";
   readonly #proxy: SocksProxy;
@@ -65,7 +62,7 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
   /** `send` fell short. */
   #blocked = false;
 
-  /** Starts the dial. `command` as in `Handshake.begin`. */
+  /** Starts the dial. `command` as in `ProxyHandshake.begin`. */
   constructor(
     proxy: SocksProxy,
     transport: Transport,
@@ -88,7 +85,7 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
   // ---- dialling ----------------------------------------------------------------------------------------------
 
   /** During onOpen: what the server answered. */
-  get handshake(): Handshake | null {
+  get handshake(): ProxyHandshake | null {
     return this.#dial?.handshake ?? null;
   }
 
@@ -165,11 +162,12 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
   /** Writes the message that is due; ends the dial if the handshake has ended. */
   #drive(dial: Dial): void {
     const { handshake } = dial;
-    const length = handshake.write(message, 0);
-    if (length > 0) {
+    const { bytes, scratchStart } = this.#proxy.environment.memory;
+    const end = handshake.write(bytes, scratchStart);
+    if (end > scratchStart) {
       // A copy: the socket may keep it for as long as it likes.
-      this.#socket?.write(message.slice(0, length));
-      message.fill(0, 0, length);
+      this.#socket?.write(bytes.slice(scratchStart, end));
+      bytes.fill(0, scratchStart, end);
       this.#proxy.written(dial);
     }
     if (handshake.refusal !== null) {

@@ -19,9 +19,9 @@ import type { Log } from "../log.ts";
 import type { Timers } from "../stack/timer-wheel.ts";
 import type { Dial } from "./dial.ts";
 import type { SocketEnvironment } from "./environment.ts";
-import { NO_COMMAND } from "./handshake.ts";
 import { Command } from "./message.ts";
 import type { Refusal } from "./ports.ts";
+import { NO_COMMAND } from "./proxy-handshake.ts";
 
 /** "on" and "off" leave nothing to find out. */
 export type PipelineMode = "auto" | "on" | "off";

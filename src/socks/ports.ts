@@ -112,3 +112,16 @@ export interface Upstream {
   /** Starts UDP ASSOCIATE. onOpen or onRefused follows, unless closed before. */
   associate(handler: AssociationHandler): Association;
 }
+
+/** The same for who makes and ends it. */
+export interface ProxyUpstream extends Upstream {
+  /** Looks the proxy's name up. Never rejects: dials and the probe tell if it does not resolve. */
+  resolve(): Promise<void>;
+  /**
+   * Tries the proxy: name, connection, method, credentials; nothing is asked of it. Null: it will have us.
+   * Called outside a turn.
+   */
+  probe(): Promise<Refusal | null>;
+  /** No look-up calls back any more. Streams and associations are closed by who opened them. */
+  close(): void;
+}

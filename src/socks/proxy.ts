@@ -8,10 +8,11 @@
 import { type Endpoint, parseAddress } from "../stack/wire/address.ts";
 import { type Dial, type DialOwner, DialPool } from "./dial.ts";
 import type { SocketEnvironment } from "./environment.ts";
-import type { Credentials } from "./handshake.ts";
+import { Handshake } from "./handshake.ts";
 import { type Lookup, NameResolver } from "./name-resolver.ts";
 import { Pipelining } from "./pipelining.ts";
 import type { Destination, Refusal } from "./ports.ts";
+import type { Credentials } from "./proxy-handshake.ts";
 import { type ProxyUrl, redacted } from "./proxy-url.ts";
 import { SocksRefusal } from "./refusal.ts";
 import { SourceAddresses } from "./source-addresses.ts";
@@ -38,7 +39,7 @@ export class SocksProxy {
   readonly row: Int32Array = new Int32Array(2);
   readonly words: Int32Array = new Int32Array(5);
   readonly #url: ProxyUrl;
-  readonly #dials = new DialPool();
+  readonly #dials = new DialPool(() => new Handshake());
   #addresses: readonly Endpoint[] = [];
   /** The address to try first. */
   #first = 0;

@@ -13,7 +13,6 @@ import {
 import { DatagramRows, DirectDatagrams } from "./direct-datagrams.ts";
 import { DirectSocksStream } from "./direct-stream.ts";
 import type { SocketEnvironment } from "./environment.ts";
-import { NO_COMMAND } from "./handshake.ts";
 import { LayeredDatagrams } from "./layered-datagrams.ts";
 import { LayeredSocksStream } from "./layered-stream.ts";
 import { Command } from "./message.ts";
@@ -23,12 +22,13 @@ import type {
   Association,
   AssociationHandler,
   Destination,
+  ProxyUpstream,
   Refusal,
   Stream,
   StreamHandler,
-  Upstream,
 } from "./ports.ts";
 import { SocksProxy } from "./proxy.ts";
+import { NO_COMMAND } from "./proxy-handshake.ts";
 import type { ProxyUrl } from "./proxy-url.ts";
 import { TCP, type Transport } from "./transport.ts";
 
@@ -39,7 +39,7 @@ export interface SocksUpstreamOptions {
   readonly lookup?: Lookup;
 }
 
-export class SocksUpstream implements Upstream {
+export class SocksUpstream implements ProxyUpstream {
   readonly label: string;
   /** Of all associations. */
   readonly counters: AssociationCounters = new AssociationCounters();
@@ -80,7 +80,6 @@ export class SocksUpstream implements Upstream {
     return { ports: sources?.exhaustions ?? 0, descriptors: descriptorExhaustions };
   }
 
-  /** Looks the proxy's name up. Never rejects: dials and the probe tell if it does not resolve. */
   resolve(): Promise<void> {
     return this.#proxy.resolve();
   }
@@ -93,10 +92,6 @@ export class SocksUpstream implements Upstream {
     return new SocksAssociation(this.#parts, handler);
   }
 
-  /**
-   * Tries the proxy: name, connection, method, credentials; nothing is asked of it. Null: it will have us.
-   * Called outside a turn.
-   */
   async probe(): Promise<Refusal | null> {
     await this.resolve();
     const { turn } = this.#proxy.environment;
@@ -118,7 +113,6 @@ export class SocksUpstream implements Upstream {
     });
   }
 
-  /** No look-up calls back any more. Streams and associations are closed by who opened them. */
   close(): void {
     this.#proxy.resolver.close();
   }

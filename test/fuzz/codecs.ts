@@ -15,7 +15,7 @@ import {
   tryDecode,
   wireName,
 } from "../../src/relay/dns-message.ts";
-import { Handshake, NO_COMMAND } from "../../src/socks/handshake.ts";
+import { Handshake } from "../../src/socks/handshake.ts";
 import {
   addressNeed,
   Command,
@@ -28,6 +28,7 @@ import {
   requestNeed,
   writeUdpHeader,
 } from "../../src/socks/message.ts";
+import { NO_COMMAND } from "../../src/socks/proxy-handshake.ts";
 import { Endpoint, formatEndpoint } from "../../src/stack/wire/address.ts";
 import type { Dice } from "./dice.ts";
 import { Finding } from "./observer.ts";

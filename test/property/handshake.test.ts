@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type Credentials, Handshake } from "../../src/socks/handshake.ts";
+import { Handshake } from "../../src/socks/handshake.ts";
 import { Command } from "../../src/socks/message.ts";
+import type { Credentials } from "../../src/socks/proxy-handshake.ts";
 import { Endpoint, formatEndpoint } from "../../src/stack/wire/address.ts";
 
 const target = new Endpoint().set(0, 0, 0xffff, 0x7f000001, 80);

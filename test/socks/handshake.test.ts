@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { type Credentials, Handshake, NO_COMMAND } from "../../src/socks/handshake.ts";
+import { Handshake } from "../../src/socks/handshake.ts";
 import { Command } from "../../src/socks/message.ts";
+import { type Credentials, NO_COMMAND } from "../../src/socks/proxy-handshake.ts";
 import { Endpoint, formatEndpoint } from "../../src/stack/wire/address.ts";
 
 const target = new Endpoint().set(0, 0, 0xffff, 0xc0000201, 80);
