@@ -159,6 +159,7 @@ export class DnsRelay implements AssociationHandler, DnsTcpOwner, TimerHandler {
   // ---- from the association -----------------------------------------------------------------------
 
   onOpen(): void {
+    this.#upstream.granted();
     this.#open = true;
     this.#openedAt = this.#context.timers.now();
     for (const query of this.#queries.values()) {

@@ -99,11 +99,11 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner {
     );
     this.#context = new RelayContext(environment, plan, associations, options.maxDials);
     this.stats = this.#context.stats;
-    const proxy = new UdpUpstream(upstream, true);
+    const proxy = new UdpUpstream(upstream);
     this.#dns = this.#makeDns(proxy, hostEnabled);
     this.#routes = {
       proxy,
-      host: direct === null ? null : new UdpUpstream(direct, false),
+      host: direct === null ? null : new UdpUpstream(direct),
       dns: this.#dns,
       names: this.#fakeNames,
       room: new WaitingRoom(),

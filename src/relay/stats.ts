@@ -36,7 +36,7 @@ export class RelayStats {
   datagramsRefused = 0;
   /** Datagrams that did not fit among those waiting for an association. */
   datagramsNotWaited = 0;
-  /** Datagrams too big for the SOCKS header (RFC 1928 §7). */
+  /** Datagrams too big for the way to the proxy with the SOCKS header before them (RFC 1928 §7). */
   datagramsTooBig = 0;
   /** Datagrams a full queue or arena had no room for. */
   datagramsDropped = 0;

@@ -1,11 +1,12 @@
 /**
  * The way of one client endpoint through one upstream: an association, made when a datagram needs it.
  *
- *     IDLE     no association; after a failure or a loss none is made before the back-off has passed
+ *     IDLE     no association; after a failure or a loss none is made before the back-off has passed, its own and the
+ *              upstream's
  *     DIALING  a place in the dial queue, then the answer to UDP ASSOCIATE, is awaited
  *     OPEN     datagrams both ways
  *
- * Meanwhile at most MAX_WAITING datagrams wait, copied; memory for all paths together is bounded by the
+ * Meanwhile a bounded number of datagrams waits, copied; memory for all paths together is bounded by the
  * `WaitingRoom`. When the association is refused they are refused too, and so are those that come before the next try.
  */
 
@@ -20,20 +21,11 @@ import type { FakeName } from "./fake-names.ts";
 import { isFullProxy, type UdpAnswer, udpAnswer } from "./refusal.ts";
 import type { UdpUpstream } from "./udp-upstream.ts";
 
-/** Datagrams that wait for an association, per path. */
+/** Datagrams that wait for an association, per path of one endpoint. */
 export const MAX_WAITING = 16;
 
 /** Octets that wait on all paths together. */
 export const MAX_WAITING_OCTETS: number = 4 << 20;
-
-/** The largest datagram an IPv4 socket sends: 65,535 less the headers of IP and UDP. */
-const MAX_DATAGRAM = 65_507;
-/** RSV, FRAG, ATYP, address and port (RFC 1928 §7). */
-const SOCKS_HEADER_V4 = 10;
-const SOCKS_HEADER_V6 = 22;
-
-/** RSV, FRAG, ATYP, length, port; the name between the last two. */
-const SOCKS_HEADER_NAME = 7;
 
 /** A target by name: datagrams to this port go to the name, whatever address they are for. */
 export interface NamedTarget {
@@ -41,16 +33,18 @@ export interface NamedTarget {
   readonly port: number;
 }
 
-/** The flow a path belongs to. */
+/** The flow a path belongs to, or several that share it. */
 export interface UdpPathOwner {
   /** A datagram from `from`: payload [start, end) of the memory, valid to the end of the turn. */
   deliver(path: UdpPath, from: Endpoint, start: number, end: number): void;
+  /** The name that datagrams to `target` go to; null: to its address. */
+  nameOf(path: UdpPath, target: Endpoint): string | null;
   /** Datagrams to `target` cannot go. */
   refuse(path: UdpPath, target: Endpoint, answer: UdpAnswer): void;
   /** The path's association went to another; what it kept is of no use any more. */
   gaveWay(path: UdpPath): void;
-  /** A datagram to `target` exceeds `payload` octets. */
-  tooBig(path: UdpPath, target: Endpoint, payload: number): void;
+  /** A datagram to `target` is longer than `mtu` octets, IP and UDP headers included. */
+  tooBig(path: UdpPath, target: Endpoint, mtu: number): void;
 }
 
 /** Octets that wait anywhere. */
@@ -69,6 +63,10 @@ const LONG_LIFE = 60_000;
 /** How often others give way for one at a proxy that says it is full. */
 const MAX_TRIES = 3;
 
+/** IP and UDP headers. */
+const HEADERS_V4 = 20 + 8;
+const HEADERS_V6 = 40 + 8;
+
 const IDLE = 0;
 const DIALING = 1;
 const OPEN = 2;
@@ -86,6 +84,7 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
   readonly #backoff = new Backoff();
   readonly #retry: Timer = new Timer(this);
   readonly #waiting: Waiting[] = [];
+  readonly #maxWaiting: number;
   #state: number = IDLE;
   #association: Association | null = null;
   #openedAt = 0;
@@ -102,8 +101,10 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
     room: WaitingRoom,
     upstream: UdpUpstream,
     named: NamedTarget | null = null,
+    maxWaiting: number = MAX_WAITING,
   ) {
     this.named = named;
+    this.#maxWaiting = maxWaiting;
     this.#owner = owner;
     this.#context = context;
     this.#room = room;
@@ -125,15 +126,14 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
       return;
     }
     if (this.#state === IDLE) {
-      const due = now >= this.#backoff.retryAt;
-      if (!due && this.#answer !== null) {
-        this.#owner.refuse(this, target, this.#answer);
+      const answer = this.#upstream.answer(now) ?? this.#answer;
+      const due = now >= this.#retryAt;
+      if (!due && answer !== null) {
+        this.#owner.refuse(this, target, answer);
         return;
       }
       if (due) this.#associate();
-      else if (this.#retry.deadline < 0) {
-        this.#context.timers.set(this.#retry, this.#backoff.retryAt);
-      }
+      else if (this.#retry.deadline < 0) this.#context.timers.set(this.#retry, this.#retryAt);
     }
     this.#wait(target, start, end, segment);
   }
@@ -177,6 +177,7 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
 
   onOpen(): void {
     this.#context.dials.release(this);
+    this.#upstream.granted();
     this.#state = OPEN;
     this.#openedAt = this.#context.timers.now();
     this.#tries = 0;
@@ -240,10 +241,18 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
   }
 
   onTimer(): void {
-    if (this.#state === IDLE && this.#waiting.length > 0) this.#associate();
+    if (this.#state !== IDLE || this.#waiting.length === 0) return;
+    const { timers } = this.#context;
+    if (timers.now() < this.#retryAt) timers.set(this.#retry, this.#retryAt);
+    else this.#associate();
   }
 
   // ---- within ------------------------------------------------------------------------------------
+
+  /** Our own associations may be lost while the upstream grants others, and the other way round. */
+  get #retryAt(): number {
+    return Math.max(this.#backoff.retryAt, this.#upstream.retryAt);
+  }
 
   #associate(): void {
     const context = this.#context;
@@ -267,13 +276,13 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
     const association = this.#association as Association;
     const stats = this.#context.stats;
     const size = segment > 0 ? Math.min(segment, end - start) : end - start;
-    const room = this.#payloadRoom(target);
+    const to = this.#destination.at(target, this.#owner.nameOf(this, target));
+    const room = association.maxPayload(to);
     if (size > room) {
       stats.datagramsTooBig++;
-      this.#owner.tooBig(this, target, room);
+      this.#owner.tooBig(this, target, room + (target.isV4 ? HEADERS_V4 : HEADERS_V6));
       return;
     }
-    const to = this.#destination.at(target, this.#nameOf(target));
     if (!association.send(to, start, end, segment)) {
       association.flush();
       if (!association.send(to, start, end, segment)) {
@@ -285,24 +294,12 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
     stats.datagramsUp += segment > 0 ? Math.ceil((end - start) / segment) : 1;
   }
 
-  #payloadRoom(target: Endpoint): number {
-    if (!this.#upstream.hasHeader) return MAX_DATAGRAM;
-    const name = this.#nameOf(target);
-    if (name !== null) return MAX_DATAGRAM - SOCKS_HEADER_NAME - Buffer.byteLength(name);
-    return MAX_DATAGRAM - (target.isV4 ? SOCKS_HEADER_V4 : SOCKS_HEADER_V6);
-  }
-
-  #nameOf(target: Endpoint): string | null {
-    const { named } = this;
-    return named !== null && target.port === named.port ? named.fake.name : null;
-  }
-
   #wait(target: Endpoint, start: number, end: number, segment: number): void {
     const step = segment > 0 ? segment : Math.max(1, end - start);
     let at = start;
     do {
       const stop = Math.min(at + step, end);
-      const full = this.#waiting.length >= MAX_WAITING;
+      const full = this.#waiting.length >= this.#maxWaiting;
       if (full || this.#room.octets + stop - at > MAX_WAITING_OCTETS) {
         this.#context.stats.datagramsNotWaited++;
       } else {

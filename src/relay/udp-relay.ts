@@ -44,9 +44,6 @@ export interface UdpRoutes {
   ended(relay: UdpRelay): void;
 }
 
-const HEADER_V4 = 20 + 8;
-const HEADER_V6 = 40 + 8;
-
 export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
   /** Null once the flow has ended. */
   flow: UdpFlow | null;
@@ -140,9 +137,13 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     if (other === null) this.close();
   }
 
-  tooBig(path: UdpPath, target: Endpoint, payload: number): void {
+  tooBig(path: UdpPath, target: Endpoint, mtu: number): void {
     const seen = this.#seenByClient(path, target);
-    if (seen !== null) this.flow?.tooBig(seen, payload + (seen.isV4 ? HEADER_V4 : HEADER_V6));
+    if (seen !== null) this.flow?.tooBig(seen, mtu);
+  }
+
+  nameOf({ named }: UdpPath, target: Endpoint): string | null {
+    return named !== null && target.port === named.port ? named.fake.name : null;
   }
 
   // ---- within ------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
  * One UDP ASSOCIATE (RFC 1928 §7): the control stream, the address of the proxy's relay, and the datagrams.
  *
  * The association lives as long as its control stream. Some servers close that right after their reply and relay on:
- * then it lives while answers arrive. Datagrams are taken from any port of the relay's address; fragments are dropped.
+ * then it lives while answers arrive. Datagrams are taken from any port of the relay's address and of
+ * the proxy's, as connected; fragments are put together (udp-reassembly.ts) and never handed on as they are.
  */
 
 import { constants } from "node:os";
 import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
 import { Endpoint, formatEndpoint } from "../stack/wire/address.ts";
+import { maxDatagram, NARROW_LIFE, nextLower } from "./datagram-size.ts";
 import {
   type AssociationCounters,
   type DatagramHandler,
@@ -22,6 +24,7 @@ import {
   Reply,
   readUdpHeader,
   udpFragment,
+  udpHeaderLength,
   writeUdpHeader,
 } from "./message.ts";
 import type { NameHandler } from "./name-resolver.ts";
@@ -35,6 +38,7 @@ import type {
 import type { SocksProxy } from "./proxy.ts";
 import { errnoRefusal, SocksRefusal } from "./refusal.ts";
 import { chooseRelay } from "./relay-address.ts";
+import { FragmentQueue, type FragmentStore } from "./udp-reassembly.ts";
 
 const { EAGAIN } = constants.errno;
 
@@ -44,8 +48,6 @@ const EARLY = 1000;
 const IDLE = 60_000;
 /** Silence on the control stream, seconds, after which the proxy is asked whether it is still there. */
 const KEEP_ALIVE = 60;
-/** The largest UDP payload over IPv4: 65535 − 20 − 8. */
-const MAX_DATAGRAM = 65_507;
 
 /** Either shape: while it is being opened both tell what the server answered. */
 export type ControlStream = DirectSocksStream | LayeredSocksStream;
@@ -54,6 +56,7 @@ export type ControlStream = DirectSocksStream | LayeredSocksStream;
 export interface AssociationParts {
   readonly proxy: SocksProxy;
   readonly counters: AssociationCounters;
+  readonly fragments: FragmentStore;
   /** Starts the control stream's dial. */
   openControl(handler: StreamHandler): ControlStream;
   createSocket(handler: DatagramHandler): DatagramSocket;
@@ -64,6 +67,7 @@ export class SocksAssociation
 {
   readonly #proxy: SocksProxy;
   readonly #counters: AssociationCounters;
+  readonly #store: FragmentStore;
   readonly #handler: AssociationHandler;
   readonly #socket: DatagramSocket;
   #control: ControlStream | null = null;
@@ -74,6 +78,8 @@ export class SocksAssociation
   /** The name that was sent to last, and its octets behind their number. */
   #name: string | null = null;
   #octets = new Uint8Array(0);
+  /** Null until the first fragment. */
+  #fragments: FragmentQueue | null = null;
   readonly #timer: Timer = new Timer(this);
   #open = false;
   #closed = false;
@@ -81,10 +87,14 @@ export class SocksAssociation
   #openedAt = 0;
   /** When the last answer arrived, ms. */
   #lastAnswer = 0;
+  /** Octets of the largest datagram, header included, until then. */
+  #narrow = 0;
+  #narrowUntil = 0;
 
   constructor(parts: AssociationParts, handler: AssociationHandler) {
     this.#proxy = parts.proxy;
     this.#counters = parts.counters;
+    this.#store = parts.fragments;
     this.#handler = handler;
     this.#socket = parts.createSocket(this);
     this.#control = parts.openControl(this);
@@ -141,7 +151,8 @@ export class SocksAssociation
       return;
     }
     const bound = log.debug && formatEndpoint(this.#relay);
-    const rule = chooseRelay(this.#relay.clone(), this.#server, this.#relay);
+    const hasRoute = (relay: Endpoint): boolean => this.#socket.hasRoute(relay);
+    const rule = chooseRelay(this.#relay.clone(), this.#server, this.#relay, hasRoute);
     log.debug?.(
       `UDP relay of ${this.#proxy.label}: ${formatEndpoint(this.#relay)} (BND ${bound}, ${rule})`,
     );
@@ -152,6 +163,7 @@ export class SocksAssociation
     }
     this.#open = true;
     this.#lastAnswer = timers.now();
+    if (this.#control === null) this.#goOnWithout();
     this.#handler.onOpen();
   }
 
@@ -194,16 +206,19 @@ export class SocksAssociation
   #onControlEnd(): void {
     this.#control?.close();
     this.#control = null;
-    const { timers, log } = this.#proxy.environment;
-    if (!this.#open) {
+    const { timers } = this.#proxy.environment;
+    const isEarly = timers.now() - this.#openedAt < EARLY;
+    if (this.#open) {
+      if (isEarly) this.#goOnWithout();
+      else this.#lose();
+    } else if (!isEarly) {
       // The relay's name is still being looked up.
       this.#refuse(this.#refusal("it closed the connection after its reply"));
-      return;
     }
-    if (timers.now() - this.#openedAt >= EARLY) {
-      this.#lose();
-      return;
-    }
+  }
+
+  #goOnWithout(): void {
+    const { timers, log } = this.#proxy.environment;
     log.debug?.(`${this.#proxy.label} closed a control connection at once: UDP goes on without`);
     timers.set(this.#timer, timers.now() + IDLE);
   }
@@ -238,7 +253,7 @@ export class SocksAssociation
     const header = datagrams.take(MAX_UDP_HEADER);
     if (header < 0) return false;
     const headerEnd = writeUdpHeader(bytes, header, to.name, to.endpoint);
-    if (headerEnd < 0 || headerEnd - header + size > MAX_DATAGRAM) {
+    if (headerEnd < 0 || headerEnd - header + size > this.#most()) {
       datagrams.next = header;
       this.#counters.tooBig++;
       return false;
@@ -250,6 +265,20 @@ export class SocksAssociation
       socket.queue(header, headerEnd - header, at, Math.min(size, end - at));
     }
     return true;
+  }
+
+  maxPayload(to: Destination): number {
+    return this.#most() - udpHeaderLength(to.name, to.endpoint);
+  }
+
+  #most(): number {
+    const isNarrow = this.#proxy.environment.timers.now() < this.#narrowUntil;
+    return isNarrow ? this.#narrow : maxDatagram(this.#relay);
+  }
+
+  onTooBig(length: number): void {
+    this.#narrow = Math.min(nextLower(this.#relay, length), this.#most());
+    this.#narrowUntil = this.#proxy.environment.timers.now() + NARROW_LIFE;
   }
 
   flush(): void {
@@ -277,24 +306,47 @@ export class SocksAssociation
   }
 
   onReceived(from: Endpoint, start: number, end: number): void {
+    // A server with several addresses may answer from the one that it was connected to.
+    const isRelay = from.sameAddress(this.#relay) || from.sameAddress(this.#server);
+    if (isRelay) this.#accept(start, end);
+    else this.#counters.foreign++;
+  }
+
+  #accept(start: number, end: number): void {
     const counters = this.#counters;
-    if (!from.sameAddress(this.#relay)) {
-      counters.foreign++;
-      return;
-    }
     const { bytes } = this.#proxy.environment.memory;
     const data = readUdpHeader(bytes, start, end, this.#from);
     if (data < 0) {
       counters.malformed++;
-    } else if (udpFragment(bytes, start) !== 0) {
-      counters.fragments++;
-    } else if (bytes[start + 3] === AddressType.NAME && !this.#isSentTo(bytes, start + 4)) {
+      return;
+    }
+    if (udpFragment(bytes, start) !== 0) {
+      this.#reassemble(start, data, end);
+      return;
+    }
+    this.#fragments?.interrupt();
+    if (bytes[start + 3] === AddressType.NAME && !this.#isSentTo(bytes, start + 4)) {
       counters.named++;
     } else {
       counters.received++;
       this.#lastAnswer = this.#proxy.environment.timers.now();
       this.#handler.onDatagram(this.#from, data, end);
     }
+  }
+
+  #reassemble(start: number, data: number, end: number): void {
+    const { bytes, datagrams } = this.#proxy.environment.memory;
+    this.#fragments ??= new FragmentQueue(this.#store);
+    const length = this.#fragments.add(bytes, start, data, end);
+    if (length === 0) return;
+    const at = datagrams.take(length);
+    if (at < 0) {
+      this.#counters.noMemory++;
+      this.#fragments.clear();
+      return;
+    }
+    this.#fragments.moveTo(bytes, at);
+    this.#accept(at, at + length);
   }
 
   onBroken(): void {
@@ -305,6 +357,7 @@ export class SocksAssociation
     if (this.#closed) return;
     this.#closed = true;
     this.#proxy.environment.timers.clear(this.#timer);
+    this.#fragments?.clear();
     // Nothing is under way on it. An orderly end would keep its port for a minute (RFC 9293 §3.6.1), and a resolver that
     // uses a new port per query would soon have used up all of them.
     if (this.#open) this.#control?.reset();

@@ -8,11 +8,15 @@ export const MAX_QUEUED = 64;
 export interface DatagramHandler {
   /** A datagram at [start, end) of the worker's memory, from `from` (reused). */
   onReceived(from: Endpoint, start: number, end: number): void;
+  /** What was queued was longer than the way takes: `length` octets, header included (EMSGSIZE). */
+  onTooBig(length: number): void;
   /** The socket is of no use any more. Last call. */
   onBroken(errno: number): void;
 }
 
 export interface DatagramSocket {
+  /** False: this host has no way to `relay`. */
+  hasRoute(relay: Endpoint): boolean;
   /** Opens a socket of the family of `relay`. 0 or -errno. Once. */
   open(relay: Endpoint): number;
   /** Datagrams that `queue` takes before the next flush. */
@@ -35,14 +39,14 @@ export class AssociationCounters {
   sendFull = 0;
   /** Dropped on the way out: the system refused them. */
   sendErrors = 0;
+  /** Dropped on the way out: longer than the path to the relay takes. */
+  sendTooBig = 0;
   /** Not taken: header and payload exceed the largest datagram. */
   tooBig = 0;
-  /** Dropped: not from the relay's address. */
+  /** Dropped: neither from the relay's address nor from the proxy's. */
   foreign = 0;
   /** Dropped: shorter than their header, or with an unknown address type. */
   malformed = 0;
-  /** Dropped: fragments (FRAG is not 0). */
-  fragments = 0;
   /** Dropped: their source is a name. */
   named = 0;
   /** Dropped: cut by the system. */

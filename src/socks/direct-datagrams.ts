@@ -15,7 +15,7 @@ import {
 import type { SocketEnvironment } from "./environment.ts";
 import { writeWords } from "./words.ts";
 
-const { EAGAIN, ECONNREFUSED, EBADF } = constants.errno;
+const { EAGAIN, ECONNREFUSED, EBADF, EMSGSIZE } = constants.errno;
 
 /** Messages received with one system call. */
 const BATCH = 64;
@@ -62,6 +62,17 @@ export class DirectDatagrams implements DatagramSocket, PollHandler {
     this.#rows = rows;
     this.#counters = counters;
     this.#handler = handler;
+  }
+
+  hasRoute(relay: Endpoint): boolean {
+    const { mark, device } = this.#environment;
+    const fd = this.#addon.udpOpen(null, !relay.isV4, mark, device);
+    if (fd < 0) return false;
+    const words = new Int32Array(5);
+    writeWords(words, relay);
+    const result = this.#addon.udpConnect(fd, words);
+    this.#addon.close(fd);
+    return result === 0;
   }
 
   open(relay: Endpoint): number {
@@ -122,12 +133,22 @@ export class DirectDatagrams implements DatagramSocket, PollHandler {
         break;
       }
       if (sent > 0) this.#counters.sent += sent;
-      else this.#counters.sendErrors++;
+      else this.#refused(-sent, rows);
       const done = Math.max(1, sent);
       left -= done;
       if (left > 0) rows.copyWithin(0, done * DGRAM_TX_ROW, (done + left) * DGRAM_TX_ROW);
     }
     this.#forgetQueue();
+  }
+
+  /** The system did not take the first of `rows`. */
+  #refused(errno: number, rows: Int32Array): void {
+    if (errno !== EMSGSIZE) {
+      this.#counters.sendErrors++;
+      return;
+    }
+    this.#counters.sendTooBig++;
+    this.#handler.onTooBig((rows[1] as number) + (rows[3] as number));
   }
 
   #forgetQueue(): void {

@@ -1,6 +1,7 @@
 /** An association's socket by node:dgram, where the addon is not built. Every datagram is a turn of the loop. */
 
 import type { RemoteInfo, Socket } from "node:dgram";
+import { constants } from "node:os";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { formatAddress, parseAddress } from "../stack/wire/address.ts";
 import {
@@ -11,6 +12,8 @@ import {
 } from "./datagram-socket.ts";
 import type { SocketEnvironment } from "./environment.ts";
 import { errnoOf } from "./refusal.ts";
+
+const { EMSGSIZE } = constants.errno;
 
 /** Octets that Node.js may hold unsent. */
 const MAX_UNSENT = 1 << 20;
@@ -33,6 +36,11 @@ export class LayeredDatagrams implements DatagramSocket {
     this.#environment = environment;
     this.#counters = counters;
     this.#handler = handler;
+  }
+
+  /** Node.js cannot ask for it. */
+  hasRoute(): boolean {
+    return true;
   }
 
   open(relay: Endpoint): number {
@@ -67,9 +75,18 @@ export class LayeredDatagrams implements DatagramSocket {
       }
       socket.send(message, this.#port, this.#host, (error) => {
         if (error === null) this.#counters.sent++;
-        else this.#counters.sendErrors++;
+        else this.#turn(() => this.#refused(errnoOf(error), message));
       });
     }
+  }
+
+  #refused(errno: number, message: readonly Uint8Array[]): void {
+    if (errno !== EMSGSIZE) {
+      this.#counters.sendErrors++;
+      return;
+    }
+    this.#counters.sendTooBig++;
+    this.#handler.onTooBig(message.reduce((sum, { length }) => sum + length, 0));
   }
 
   close(): void {

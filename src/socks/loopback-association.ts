@@ -9,6 +9,7 @@ import { DGRAM_RX_ROW, DGRAM_SLOT, DGRAM_TX_ROW, Epoll } from "../native/binding
 import type { PollHandler } from "../native/poller.ts";
 import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
 import { Endpoint } from "../stack/wire/address.ts";
+import { maxDatagram } from "./datagram-size.ts";
 import { loopbackRefusal } from "./loopback-refusal.ts";
 import type { LoopbackEnvironment } from "./loopback-stream.ts";
 import type { Association, AssociationHandler, Destination } from "./ports.ts";
@@ -41,6 +42,10 @@ export class LoopbackAssociation implements Association, TimerHandler {
     const socket = this.#sockets[to.endpoint.isV4 ? 0 : 1];
     socket.queue(to.endpoint, start, end, segment);
     return true;
+  }
+
+  maxPayload(to: Destination): number {
+    return maxDatagram(to.endpoint);
   }
 
   flush(): void {

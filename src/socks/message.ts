@@ -300,9 +300,9 @@ export function requestNeed(bytes: Uint8Array, start: number, end: number): numb
 
 // ---- datagrams (RFC 1928 §7): RSV, RSV, FRAG, address, data -------------------------------------------------------
 
-/** Octets of the header that {@link writeUdpHeader} writes for an address. */
-export function udpHeaderLength(endpoint: Endpoint): number {
-  return 3 + addressLength(endpoint);
+/** Octets of the header that {@link writeUdpHeader} writes: 10, 22, or 7 and those of the name. */
+export function udpHeaderLength(name: string | null, endpoint: Endpoint): number {
+  return 3 + (name === null ? addressLength(endpoint) : 4 + Buffer.byteLength(name));
 }
 
 /** Returns -1 if the name does not fit. */

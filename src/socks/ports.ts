@@ -97,6 +97,8 @@ export interface Association {
    * must stay until `flush`. False: the queue is full and was not taken (call flush, try again) or it is too big to send.
    */
   send(to: Destination, start: number, end: number, segment: number): boolean;
+  /** Octets of the longest payload that `send` takes for `to`: what this way carries less the headers it adds. */
+  maxPayload(to: Destination): number;
   /** sendmmsg of what is queued. */
   flush(): void;
   /** Idempotent. No call after it. */

@@ -31,6 +31,7 @@ import { SocksProxy } from "./proxy.ts";
 import { NO_COMMAND } from "./proxy-handshake.ts";
 import type { ProxyUrl } from "./proxy-url.ts";
 import { TCP, type Transport } from "./transport.ts";
+import { type FragmentCounters, FragmentStore } from "./udp-reassembly.ts";
 
 export interface SocksUpstreamOptions {
   /** Streams by this transport of Node.js; by default the addon's sockets, and plain TCP without them. */
@@ -43,6 +44,8 @@ export class SocksUpstream implements ProxyUpstream {
   readonly label: string;
   /** Of all associations. */
   readonly counters: AssociationCounters = new AssociationCounters();
+  /** Of the fragments that they received. */
+  readonly fragments: FragmentCounters;
   readonly #proxy: SocksProxy;
   /** Null: direct streams. */
   readonly #transport: Transport | null;
@@ -61,9 +64,12 @@ export class SocksUpstream implements ProxyUpstream {
         "cannot mark sockets or bind them: this way to the proxy has no addon; leave out --fwmark, --interface and --source",
       );
     }
+    const fragments = new FragmentStore(environment.timers);
+    this.fragments = fragments.counters;
     this.#parts = {
       proxy: this.#proxy,
       counters: this.counters,
+      fragments,
       openControl: (handler) => this.#dial(Command.UDP_ASSOCIATE, null, handler),
       createSocket: (handler) => this.#createSocket(handler),
     };

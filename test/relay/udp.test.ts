@@ -132,6 +132,34 @@ test("after a refusal datagrams are refused alike until the back-off has passed"
   expect(world.upstream.associations.length).toBe(2);
 });
 
+test("a proxy that refuses is asked again after 1 s, 2 s and so on to 60 s, however many endpoints there are", () => {
+  const world = new RelayWorld();
+  const { upstream } = world;
+  let port = 5000;
+  for (const seconds of [1, 2, 4, 8, 16, 32, 60, 60]) {
+    // Two are asked for at once, and count once.
+    world.udp(TARGET, port++, octets(1));
+    world.udp(TARGET, port++, octets(1));
+    const asked = upstream.associations.length;
+    for (const association of upstream.associations.slice(-2)) {
+      world.act(() => association.refuse(trouble("unreachable")));
+    }
+    world.errors();
+    world.advance(seconds * 1000 - 10);
+    world.udp(TARGET, port++, octets(1));
+    expect(world.errors()).toEqual(["3/1"]);
+    expect(upstream.associations.length).toBe(asked);
+    world.advance(10);
+  }
+  open(world, port++);
+  world.udp(TARGET, port++, octets(1));
+  world.act(() => upstream.association.refuse(trouble("unreachable")));
+  world.advance(1000);
+  const asked = upstream.associations.length;
+  world.udp(TARGET, port++, octets(1));
+  expect(upstream.associations.length).toBe(asked + 1);
+});
+
 test("a lost association is made again after 1 s, then 2 s, and what comes meanwhile waits", () => {
   const world = new RelayWorld();
   const { upstream } = world;
@@ -183,6 +211,35 @@ test("a datagram too big for the SOCKS header is answered by fragmentation neede
   expect(world.errors()).toEqual(["3/4"]);
   expect(world.relay.stats.datagramsTooBig).toBe(1);
   expect(world.upstream.association.sent.length).toBe(2);
+});
+
+test.each([
+  ["10 octets of header", "93.184.216.34:9", 1500 - 10 + 28],
+  ["22 octets of header", "[2001:db8::1]:9", 1500 - 22 + 48],
+])(
+  "what is too big is told the packets that fit beside %s, whatever the way carries",
+  (_, target, mtu) => {
+    const world = new RelayWorld({ driver: { mtu: 9000 } });
+    const size = target.startsWith("[") ? 1500 - 22 : 1500 - 10;
+    world.udp(target, 5000, octets(1));
+    world.upstream.association.largest = 1500;
+    world.act(() => world.upstream.association.open());
+    world.udp(target, 5000, new Uint8Array(size));
+    expect(world.icmp()).toEqual([]);
+    world.udp(target, 5000, new Uint8Array(size + 1));
+    expect(world.icmp().map(({ rest }) => rest)).toEqual([mtu]);
+    expect(world.upstream.association.sent.length).toBe(2);
+    expect(world.relay.stats).toMatchObject({ datagramsTooBig: 1, datagramsDropped: 0 });
+  },
+);
+
+test("a datagram that waited and proves too big is answered too", () => {
+  const world = new RelayWorld({ driver: { mtu: 9000 } });
+  world.udp(TARGET, 5000, new Uint8Array(2000), octets(1));
+  world.upstream.association.largest = 1500;
+  world.act(() => world.upstream.association.open());
+  expect(world.errors()).toEqual(["3/4"]);
+  expect(world.upstream.association.sent).toEqual([{ to: TARGET, payload: octets(1) }]);
 });
 
 test("a full queue of the association is flushed and tried again", () => {

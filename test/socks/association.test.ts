@@ -1,7 +1,10 @@
-import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
+import { createSocket, type RemoteInfo, Socket } from "node:dgram";
 import { once } from "node:events";
-import { afterEach, describe, expect, test } from "vitest";
+import { constants } from "node:os";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { type Addon, addon, DGRAM_TX_ROW } from "../../src/native/binding.ts";
 import { MAX_QUEUED } from "../../src/socks/datagram-socket.ts";
+import type { SocketEnvironment } from "../../src/socks/environment.ts";
 import type {
   Association,
   AssociationHandler,
@@ -67,6 +70,7 @@ const relays: Relay[] = [];
 const associations: Association[] = [];
 
 afterEach(async () => {
+  vi.restoreAllMocks();
   for (const association of associations.splice(0)) association.close();
   for (const relay of relays.splice(0)) relay.socket.close();
   await closeServers();
@@ -125,20 +129,51 @@ async function answered(
   shape: Shape,
   reply: string,
   lookup?: (name: string, done: (addresses: readonly string[]) => void) => void,
+  options: Partial<SocketEnvironment> = {},
 ): Promise<Opening> {
   const server = await ScriptedServer.listen();
-  const upstream = open(shape, server.url, lookup === undefined ? {} : { lookup });
+  const upstream = open(shape, server.url, { ...options, ...(lookup && { lookup }) });
   const opening = await requested(upstream, server);
   await opening.peer.expects(ASSOCIATE);
   opening.peer.send(reply);
   return opening;
 }
 
-async function opened(shape: Shape): Promise<Opening & { relay: Relay }> {
+async function opened(
+  shape: Shape,
+  options: Partial<SocketEnvironment> = {},
+): Promise<Opening & { relay: Relay }> {
   const relay = await Relay.bind();
-  const opening = await answered(shape, `${LOOPBACK}${relay.port}`);
+  const opening = await answered(shape, `${LOOPBACK}${relay.port}`, undefined, options);
   await opening.handler.has("open");
   return { ...opening, relay };
+}
+
+/** A system on whose way to the relay no datagram longer than `most` octets fits. */
+function narrowWay(shape: Shape, most: number): Partial<SocketEnvironment> {
+  const { EMSGSIZE } = constants.errno;
+  if (shape === "direct") {
+    const native = addon();
+    const sendBatch: Addon["sendBatch"] = (fd, rows, count) => {
+      const fits = (row: number): boolean =>
+        (rows[row * DGRAM_TX_ROW + 1] as number) + (rows[row * DGRAM_TX_ROW + 3] as number) <= most;
+      let ready = 0;
+      while (ready < count && fits(ready)) ready++;
+      return ready === 0 ? -EMSGSIZE : native.sendBatch(fd, rows, ready);
+    };
+    return { addon: { ...native, sendBatch } };
+  }
+  const real = Socket.prototype.send as (...args: unknown[]) => void;
+  vi.spyOn(Socket.prototype, "send").mockImplementation(function (
+    this: Socket,
+    ...args: unknown[]
+  ) {
+    const [message, , , done] = args as [Uint8Array[], number, string, (error: Error) => void];
+    const fits = !Array.isArray(message) || Buffer.concat(message).length <= most;
+    if (fits) return real.apply(this, args);
+    setImmediate(() => done(Object.assign(new Error("too long"), { errno: -EMSGSIZE })));
+  });
+  return {};
 }
 
 /** Sends text within one turn. */
@@ -208,6 +243,23 @@ describe.each(SHAPES)("association, %s shape", (shape) => {
     expect(names).toEqual(["a.b"]);
     send(association, destination(), "hi");
     await until("a datagram at the relay", () => relay.received.length > 0);
+  });
+
+  test("a control connection that closes while BND's name is looked up does no harm", async () => {
+    const relay = await Relay.bind();
+    let found: (addresses: readonly string[]) => void = () => {};
+    const reply = `0500000303612e62${relay.port}`;
+    const { association, handler, peer } = await answered(shape, reply, (_name, done) => {
+      found = done;
+      peer.socket.end();
+    });
+    await until("the client's end", () => peer.fate !== "");
+    found(["127.0.0.1"]);
+    await handler.has("open");
+    send(association, destination(), "hi");
+    await until("a datagram at the relay", () => relay.received.length > 0);
+    pass(60_100);
+    expect(handler.events).toEqual(["open", "lost"]);
   });
 
   test("BND as a name that does not resolve, or not in time, is refused", async () => {
@@ -309,6 +361,62 @@ describe.each(SHAPES)("association, %s shape", (shape) => {
     expect(relay.received[0]?.length).toBe(2 * 65_507);
   });
 
+  test("over IPv6 the largest datagram is 20 octets shorter, and its header 12 longer", async () => {
+    const server = await ScriptedServer.listen("::1");
+    const relay = await Relay.bind("::1");
+    const upstream = open(shape, `socks5://[::1]:${server.port}`);
+    const { association, handler, peer } = await requested(upstream, server);
+    await peer.expects(`05030004${"00".repeat(18)}`);
+    peer.send(`05000004${"00".repeat(15)}01${relay.port}`);
+    await handler.has("open");
+    const to = destination("2001:db8::1");
+    expect(association.maxPayload(to)).toBe(65_487 - 22);
+    expect(association.maxPayload(destination())).toBe(65_487 - 10);
+    expect(association.maxPayload({ ...to, name: "a.é" })).toBe(65_487 - 7 - 4);
+    expect(send(association, to, "x".repeat(65_487 - 21))).toBe(false);
+    expect(send(association, to, "x".repeat(65_487 - 22))).toBe(true);
+    await until("a datagram at the relay", () => relay.received.length === 1);
+  });
+
+  test("where the way takes no more than its packets, datagrams shrink to what may fit (RFC 1191 §7.1, §6.3)", async () => {
+    const way = narrowWay(shape, 1000);
+    const { association, handler, relay, upstream } = await opened(shape, way);
+    const to = destination();
+    const plateaus = [
+      65_507,
+      32_000 - 28,
+      17_914 - 28,
+      8_166 - 28,
+      4_352 - 28,
+      2_002 - 28,
+      1_492 - 28,
+    ];
+    for (const most of [...plateaus, 1_280 - 28]) {
+      expect(association.maxPayload(to)).toBe(most - 10);
+      expect(send(association, to, "x".repeat(most - 10))).toBe(true);
+      await until("the error", () => association.maxPayload(to) < most - 10);
+    }
+    expect(association.maxPayload(to)).toBe(576 - 28 - 10);
+    expect(send(association, to, "x".repeat(576 - 28 - 10))).toBe(true);
+    await until("a datagram at the relay", () => relay.received.length === 1);
+    expect(upstream.counters).toMatchObject({ sendTooBig: 8, sent: 1, sendErrors: 0 });
+    pass(10 * 60_000);
+    expect(association.maxPayload(to)).toBe(65_507 - 10);
+    expect(handler.events).toEqual(["open"]);
+  });
+
+  test("a relay that answers from the address of the control connection is heard", async () => {
+    const relay = await Relay.bind("127.0.0.2");
+    const opening = await answered(shape, `050000017f000002${relay.port}`);
+    await opening.handler.has("open");
+    send(opening.association, destination(), "hi");
+    await until("a datagram at the relay", () => relay.client !== null);
+    const other = await Relay.bind("127.0.0.1");
+    other.client = relay.client;
+    other.send(`${HEADER}79`);
+    await opening.handler.has("192.0.2.1:80 y");
+  });
+
   test("from any port of the relay's address, from no other address", async () => {
     const { association, handler, relay, upstream } = await opened(shape);
     send(association, destination(), "hi");
@@ -331,13 +439,31 @@ describe.each(SHAPES)("association, %s shape", (shape) => {
     for (const bad of ["", "00", "000000", "00000001c000020100", "00000009c0000201005061"]) {
       relay.send(bad);
     }
-    relay.send("00000101c0000201005061");
-    relay.send("00008201c0000201005061");
+    relay.send("00000201c0000201005061");
+    relay.send("00008301c0000201005061");
     relay.send("0000000303612e62005061");
     relay.send(`${HEADER}7a`);
     await handler.has("192.0.2.1:80 z");
-    expect(upstream.counters).toMatchObject({ malformed: 5, fragments: 2, named: 1, received: 1 });
+    expect(upstream.counters).toMatchObject({ malformed: 5, named: 1, received: 1 });
+    expect(upstream.fragments).toMatchObject({ received: 2, strays: 2 });
     expect(handler.events).toEqual(["open", "192.0.2.1:80 z"]);
+  });
+
+  test("fragments are handed on as the datagram they make, or not at all (RFC 1928 §7)", async () => {
+    const { association, handler, relay, upstream } = await opened(shape);
+    send(association, destination(), "hi");
+    await until("a datagram at the relay", () => relay.client !== null);
+    for (const fragment of ["01", "02", "83"]) relay.send(`0000${fragment}01c0000201005061`);
+    await handler.has("192.0.2.1:80 aaa");
+    relay.send("00000101c0000201005062");
+    relay.send(`${HEADER}7a`);
+    relay.send("00008201c0000201005062");
+    relay.send("00000101c0000201005063");
+    await until("all fragments", () => upstream.fragments.received === 6);
+    expect(handler.events).toEqual(["open", "192.0.2.1:80 aaa", "192.0.2.1:80 z"]);
+    expect(upstream.fragments).toMatchObject({ reassembled: 1, interrupted: 1, strays: 1 });
+    association.close();
+    expect(timers.next()).toBe(-1);
   });
 
   test("an answer from the name that was sent to last counts, as from no address (RFC 1928 §7)", async () => {
@@ -493,4 +619,18 @@ test("an association closed by the first of what the kernel has joined hears no 
   await settle();
   socket.close();
   expect(handler.events).toEqual(["open", "192.0.2.1:80 a"]);
+});
+
+test("BND of a family that this host has no route for: the relay is at the proxy's address (direct)", async () => {
+  const relay = await Relay.bind("127.0.0.2");
+  const native = addon();
+  const { ENETUNREACH } = constants.errno;
+  const without = { ...native, udpConnect: () => -ENETUNREACH };
+  const server = await ScriptedServer.listen("127.0.0.2");
+  const upstream = open("direct", `socks5://127.0.0.2:${server.port}`, { addon: without });
+  const { handler, peer } = await requested(upstream, server);
+  await peer.expects(ASSOCIATE);
+  peer.send(`0500000420010db8${"00".repeat(11)}09${relay.port}`);
+  await handler.has("open");
+  expect(logged.at(-1)).toMatch(/: 127\.0\.0\.2:\d+ \(BND \[2001:db8::9\]:\d+, no route\)/);
 });

@@ -175,11 +175,16 @@ export class RelayWorld {
     return taken;
   }
 
-  /** ICMP since the last call, as "type/code". */
-  errors(): string[] {
-    const taken = this.#errors.map(({ type, code }) => `${type}/${code}`);
+  /** ICMP since the last call. */
+  icmp(): IcmpPacket[] {
+    const taken = this.#errors;
     this.#errors = [];
     return taken;
+  }
+
+  /** The same as "type/code". */
+  errors(): string[] {
+    return this.icmp().map(({ type, code }) => `${type}/${code}`);
   }
 
   #receive(packet: DecodedPacket): void {

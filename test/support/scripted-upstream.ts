@@ -7,6 +7,7 @@
 
 import { TunnelError } from "../../src/errors.ts";
 import type { MemoryLayout } from "../../src/memory.ts";
+import { udpHeaderLength } from "../../src/socks/message.ts";
 import type {
   Association,
   AssociationHandler,
@@ -315,6 +316,8 @@ export class ScriptedAssociation implements Association {
   state: "dialing" | "open" | "closed" | "lost" = "dialing";
   /** Datagrams the queue holds. */
   capacity = 64;
+  /** Octets of the largest datagram to the proxy, header included. */
+  largest = 65_507;
   readonly #memory: MemoryLayout;
   readonly #handler: AssociationHandler;
   #queue: Array<{ to: string; start: number; end: number }> = [];
@@ -352,6 +355,7 @@ export class ScriptedAssociation implements Association {
   send(to: Destination, start: number, end: number, segment: number): boolean {
     if (this.state !== "open") throw new Error(`association used while ${this.state}`);
     const step = segment > 0 ? segment : Math.max(1, end - start);
+    if (Math.min(step, end - start) > this.maxPayload(to)) return false;
     if (this.#queue.length + Math.ceil((end - start) / step) > this.capacity) return false;
     const text = formatDestination(to);
     let at = start;
@@ -360,6 +364,10 @@ export class ScriptedAssociation implements Association {
       at += step;
     } while (at < end);
     return true;
+  }
+
+  maxPayload({ name, endpoint: to }: Destination): number {
+    return this.largest - udpHeaderLength(name, to);
   }
 
   flush(): void {
