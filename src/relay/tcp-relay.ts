@@ -18,6 +18,7 @@ import type {
   DirectStream,
   LayeredStream,
   Refusal,
+  Stream,
   StreamHandler,
   Upstream,
 } from "../socks/ports.ts";
@@ -50,8 +51,9 @@ export class TcpRelay implements TcpHandler, Dial {
   readonly #destination: Destination;
   readonly #connection: TcpConnection;
   #state: number = WAITING;
+  #stream: Stream | null = null;
+  /** The stream, once it is open, if it is direct. */
   #direct: DirectStream | null = null;
-  #layered: LayeredStream | null = null;
   /** The upstream took fewer octets than offered: wait for its onWritable. */
   #blocked = false;
   #clientFinished = false;
@@ -100,15 +102,12 @@ export class TcpRelay implements TcpHandler, Dial {
   }
 
   startDial(): void {
-    const stream = this.#upstream.connect(this.#destination, new UpstreamEnd(this));
-    if (stream.shape === "direct") this.#direct = stream;
-    else this.#layered = stream;
+    this.#stream = this.#upstream.connect(this.#destination, new UpstreamEnd(this));
   }
 
   stopDial(): void {
-    this.#closeStream();
-    this.#direct = null;
-    this.#layered = null;
+    this.#stream?.close();
+    this.#stream = null;
   }
 
   // ---- from the stack ---------------------------------------------------------------------------
@@ -127,8 +126,7 @@ export class TcpRelay implements TcpHandler, Dial {
     if (this.#leftover !== null && !this.#writeLeftover()) return;
     if (this.#paused && !this.#upstreamFinished) {
       this.#paused = false;
-      this.#direct?.resume();
-      this.#layered?.resume();
+      this.#stream?.resume();
     }
   }
 
@@ -144,6 +142,7 @@ export class TcpRelay implements TcpHandler, Dial {
   opened(): void {
     if (this.#state !== WAITING) return;
     this.#state = OPEN;
+    if (this.#stream?.shape === "direct") this.#direct = this.#stream;
     this.#context.dials.release(this);
     this.#context.stats.tcpOpened++;
     this.#connection.accept();
@@ -161,8 +160,7 @@ export class TcpRelay implements TcpHandler, Dial {
       this.#context.stats.tcpRefused++;
       this.#connection.refuse(answer);
     }
-    this.#direct = null;
-    this.#layered = null;
+    this.#stream = null;
     this.#end();
   }
 
@@ -193,8 +191,7 @@ export class TcpRelay implements TcpHandler, Dial {
     }
     if (this.#clientFinished) {
       this.#upShut = true;
-      this.#direct?.shutdown();
-      this.#layered?.shutdown();
+      this.#stream?.shutdown();
     }
   }
 
@@ -244,7 +241,7 @@ export class TcpRelay implements TcpHandler, Dial {
     }
     if (!this.#paused) {
       this.#paused = true;
-      this.#layered?.pause();
+      this.#stream?.pause();
     }
   }
 
@@ -261,7 +258,7 @@ export class TcpRelay implements TcpHandler, Dial {
   // ---- within ------------------------------------------------------------------------------------
 
   #sendLayered(rows: Int32Array, count: number): number {
-    const stream = this.#layered as LayeredStream;
+    const stream = this.#stream as LayeredStream;
     const bytes = this.#context.memory.bytes;
     let total = 0;
     for (let row = 0; row < 2 * count; row += 2) {
@@ -351,20 +348,18 @@ export class TcpRelay implements TcpHandler, Dial {
   }
 
   #closeStream(): void {
-    this.#direct?.close();
-    this.#layered?.close();
+    this.#stream?.close();
   }
 
   #resetStream(): void {
-    this.#direct?.reset();
-    this.#layered?.reset();
+    this.#stream?.reset();
   }
 
   #end(): void {
     if (this.#state === ENDED) return;
     this.#state = ENDED;
+    this.#stream = null;
     this.#direct = null;
-    this.#layered = null;
     this.#leftover = null;
     this.#context.stats.tcpFlows--;
     this.#context.dials.release(this);

@@ -76,6 +76,7 @@ export interface LayeredStream {
   close(): void;
 }
 
+/** Its shape is known from onOpen on; until then `close` is all that may be called. */
 export type Stream = DirectStream | LayeredStream;
 
 export interface AssociationHandler {
@@ -117,6 +118,8 @@ export interface Upstream {
 
 /** The same for who makes and ends it. */
 export interface ProxyUpstream extends Upstream {
+  /** As many connections at a time as it is given: more wait. Absent: it is given any number. */
+  readonly isFull?: boolean;
   /** Looks the proxy's name up. Never rejects: dials and the probe tell if it does not resolve. */
   resolve(): Promise<void>;
   /**
