@@ -14,10 +14,10 @@ import type {
   Destination,
   DirectStream,
   LayeredStream,
+  ProxyUpstream,
   Refusal,
   Stream,
   StreamHandler,
-  Upstream,
 } from "../../src/socks/ports.ts";
 import { Endpoint, formatEndpoint, parseAddress } from "../../src/stack/wire/address.ts";
 
@@ -49,16 +49,33 @@ export function endpoint(text: string): Endpoint {
   return result;
 }
 
-export class ScriptedUpstream implements Upstream {
-  readonly label = "socks5://scripted";
+export class ScriptedUpstream implements ProxyUpstream {
+  readonly label: string;
   /** Shape of the streams to come. */
   shape: Stream["shape"] = "direct";
   readonly streams: ScriptedStream[] = [];
   readonly associations: ScriptedAssociation[] = [];
+  /** What `probe` resolves with. */
+  answer: Refusal | null = null;
+  probes = 0;
+  closed = false;
+  isFull = false;
   readonly #memory: MemoryLayout;
 
-  constructor(memory: MemoryLayout) {
+  constructor(memory: MemoryLayout, label = "socks5://scripted") {
     this.#memory = memory;
+    this.label = label;
+  }
+
+  async resolve(): Promise<void> {}
+
+  async probe(): Promise<Refusal | null> {
+    this.probes++;
+    return this.answer;
+  }
+
+  close(): void {
+    this.closed = true;
   }
 
   connect(destination: Destination, handler: StreamHandler): Stream {
