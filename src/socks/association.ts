@@ -16,8 +16,6 @@ import {
   type DatagramSocket,
   MAX_QUEUED,
 } from "./datagram-socket.ts";
-import type { DirectSocksStream } from "./direct-stream.ts";
-import type { LayeredSocksStream } from "./layered-stream.ts";
 import {
   AddressType,
   MAX_UDP_HEADER,
@@ -33,9 +31,11 @@ import type {
   AssociationHandler,
   Destination,
   Refusal,
+  Stream,
   StreamHandler,
 } from "./ports.ts";
 import type { SocksProxy } from "./proxy.ts";
+import type { ProxyHandshake } from "./proxy-handshake.ts";
 import { errnoRefusal, SocksRefusal } from "./refusal.ts";
 import { chooseRelay } from "./relay-address.ts";
 import { FragmentQueue, type FragmentStore } from "./udp-reassembly.ts";
@@ -49,8 +49,15 @@ const IDLE = 60_000;
 /** Silence on the control stream, seconds, after which the proxy is asked whether it is still there. */
 const KEEP_ALIVE = 60;
 
-/** Either shape: while it is being opened both tell what the server answered. */
-export type ControlStream = DirectSocksStream | LayeredSocksStream;
+/** Either shape; while it is being opened it tells what the server answered. */
+export type ControlStream = Stream & {
+  /** During onOpen. */
+  readonly handshake: ProxyHandshake | null;
+  /** During onOpen: the proxy's address. */
+  readonly server: Endpoint | null;
+  /** Has the proxy asked after `idle` seconds of silence whether it is there. */
+  keepAlive(idle: number): void;
+};
 
 /** What an association is built from. */
 export interface AssociationParts {
