@@ -20,6 +20,7 @@ export type {
   Destination,
   DirectStream,
   LayeredStream,
+  ProxyUpstream,
   Refusal,
   Stream,
   StreamHandler,
@@ -39,5 +40,8 @@ export {
   ownMtu,
 } from "./tun/offload.ts";
 export { Tunnel, type TunnelOptions } from "./tunnel.ts";
+export { type OpenUpstreamsOptions, openUpstreams } from "./upstreams/open-upstreams.ts";
+export { type MemberStatus, Pool, type PoolPolicy } from "./upstreams/pool.ts";
+export { parseUpstream, type UpstreamUrl } from "./upstreams/upstream-url.ts";
 export type { WorkerStats } from "./workers/messages.ts";
 export { Workers } from "./workers/workers.ts";

@@ -30,18 +30,20 @@ import { MAX_DIALS } from "./relay/dial-queue.ts";
 import { type NamePattern, parseNamePattern } from "./relay/name-patterns.ts";
 import { type DnsMode, Relay, type RelayOptions } from "./relay/relay.ts";
 import { randomCredentials } from "./socks/credentials.ts";
-import { DIAL_DEADLINE } from "./socks/environment.ts";
+import { DIAL_DEADLINE, type SocketEnvironment } from "./socks/environment.ts";
 import { LoopbackUpstream } from "./socks/loopback-upstream.ts";
-import { openUpstream } from "./socks/open-upstream.ts";
 import { OwnSockets, type SharedSockets } from "./socks/own-sockets.ts";
 import type { PipelineMode } from "./socks/pipelining.ts";
 import type { ProxyUpstream, Refusal } from "./socks/ports.ts";
-import { type ProxyUrl, parseProxyUrl } from "./socks/proxy-url.ts";
+import { parseProxyUrl } from "./socks/proxy-url.ts";
 import { SocksServer, type SocksServerOptions } from "./socks/server.ts";
 import { MAX_ASSOCIATIONS } from "./socks/server-connection.ts";
 import { type Endpoint, formatEndpoint } from "./stack/wire/address.ts";
 import type { TunDevice } from "./tun/device.ts";
 import { Tunnel, type TunnelNeighbours } from "./tunnel.ts";
+import { type OpenUpstreamsOptions, openUpstreams } from "./upstreams/open-upstreams.ts";
+import type { PoolPolicy } from "./upstreams/pool.ts";
+import { parseUpstream, type UpstreamUrl } from "./upstreams/upstream-url.ts";
 
 /** What the sessions of one device share, each in a thread of its own (src/workers). */
 export interface SessionShare {
@@ -56,8 +58,14 @@ export interface SessionShare {
 }
 
 export interface SessionOptions {
-  /** A proxy URL; undefined: `ALL_PROXY` of `env`, else the built-in server. */
-  readonly proxy: string | undefined;
+  /** Proxy URLs or chains of them, several are a pool; none: `ALL_PROXY` of `env`, else the built-in server. */
+  readonly proxy: string | readonly string[] | undefined;
+  /** Who of several proxies gets a new flow; "failover" by default. */
+  readonly pool?: PoolPolicy | undefined;
+  /** Between two probes of each of several proxies, ms; 0 (the default): none. */
+  readonly poolProbe?: number | undefined;
+  /** Connections at a time to each proxy whose URL does not say; 0 (the default): any number. */
+  readonly proxyMax?: number | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Log;
   /** False: no addon; sockets by node:net and node:dgram. */
@@ -93,8 +101,8 @@ export class Session {
   /** How names are looked up. */
   readonly dns: DnsMode;
   readonly #options: SessionOptions;
-  /** Null: the built-in server. */
-  readonly #url: ProxyUrl | null;
+  /** None: the built-in server. */
+  readonly #urls: readonly UpstreamUrl[];
   readonly #addon: Addon | null;
   readonly #server: SocksServer | null;
   readonly #ownSockets: OwnSockets | null;
@@ -102,7 +110,7 @@ export class Session {
 
   private constructor(
     options: SessionOptions,
-    url: ProxyUrl | null,
+    urls: readonly UpstreamUrl[],
     native: Addon | null,
     loop: Loop,
     upstream: ProxyUpstream,
@@ -110,8 +118,8 @@ export class Session {
     ownSockets: OwnSockets | null,
   ) {
     this.#options = options;
-    this.#url = url;
-    this.dns = dnsMode(options, url);
+    this.#urls = urls;
+    this.dns = dnsMode(options, urls);
     this.#addon = native;
     this.loop = loop;
     this.upstream = upstream;
@@ -125,29 +133,29 @@ export class Session {
    * @throws TunnelError ERR_PROXY_URL, ERR_PROXY_UNREACHABLE, ERR_ADDON_MISSING, ERR_MEMORY.
    */
   static async open(options: SessionOptions): Promise<Session> {
-    const { env, log } = options;
-    const written = options.proxy ?? (env["ALL_PROXY"] || env["all_proxy"] || undefined);
-    const url = written === undefined ? null : parseProxyUrl(written);
+    const { log } = options;
+    const urls = writtenUrls(options).map(parseUpstream);
     if (options.share !== undefined && (options.dns === "fake" || options.dnsReal?.length)) {
       throw new TunnelError(
         "ERR_USAGE",
         "cannot use --dns fake with --workers: what a name stands for is known to one thread only; leave one of them out",
       );
     }
-    if (dnsMode(options, url) !== "fake" && (options.dnsReal ?? []).length > 0) {
+    if (dnsMode(options, urls) !== "fake" && (options.dnsReal ?? []).length > 0) {
       throw new TunnelError(
         "ERR_USAGE",
         "cannot use --dns-real: no name is anything else than real; add --dns fake, or leave it out",
       );
     }
+    refuseIdleFlags(options, urls);
     const native = options.native ? addon() : null;
-    if (native === null && url === null) {
+    if (native === null && urls.length === 0) {
       throw new TunnelError(
         "ERR_USAGE",
         "--binding tuntap2 has no built-in proxy; give one with -p socks5://host:port",
       );
     }
-    const whole = url === null ? mapMemory(native!, MEMORY_OCTETS_WITH_SERVER) : null;
+    const whole = urls.length === 0 ? mapMemory(native!, MEMORY_OCTETS_WITH_SERVER) : null;
     const [memory, serverMemory] =
       whole === null
         ? [native === null ? plainMemory() : mapMemory(native), null]
@@ -156,7 +164,7 @@ export class Session {
     const ownSockets = native === null ? null : new OwnSockets(native, options.share?.sockets);
     let server: SocksServer | null = null;
     try {
-      let target = url;
+      let targets = urls;
       if (serverMemory !== null) {
         const { user, password } = randomCredentials();
         server = builtInServer(native!, loop, serverMemory, log, {
@@ -167,9 +175,10 @@ export class Session {
           ...(ownSockets === null ? {} : { ownSockets }),
         });
         const { port } = server.listen();
-        target = parseProxyUrl(`socks5://${user}:${password}@127.0.0.1:${port}`);
+        const own = parseProxyUrl(`socks5://${user}:${password}@127.0.0.1:${port}`);
+        targets = [{ hops: [own], max: 0 }];
       }
-      const upstream = openUpstream(target!, {
+      const environment: SocketEnvironment = {
         addon: native,
         poller: loop.poller,
         memory,
@@ -183,9 +192,10 @@ export class Session {
         // Of the built-in server it is known.
         pipeline: server === null ? (options.pipeline ?? "auto") : "on",
         ...(ownSockets === null ? {} : { ownSockets }),
-      });
+      };
+      const upstream = openUpstreams(targets, environment, poolOptions(options));
       await upstream.resolve();
-      return new Session(options, url, native, loop, upstream, server, ownSockets);
+      return new Session(options, urls, native, loop, upstream, server, ownSockets);
     } catch (error) {
       server?.close();
       loop.close();
@@ -267,10 +277,14 @@ export class Session {
     return { nofile: Math.floor(nofile / 2), maxAssociations, maxDials };
   }
 
-  /** The proxy's own among them: where we resolve for this machine too, it would be found behind itself. */
+  /** Those of the proxies among them: where we resolve for this machine too, they would be found behind themselves. */
   #realNames(): NamePattern[] {
-    const own = this.#url === null ? null : parseNamePattern(this.#url.host);
-    return [...(this.#options.dnsReal ?? []), ...(own === null ? [] : [{ ...own, isGlob: true }])];
+    // What stands behind another in a chain is not looked up here.
+    const own = this.#urls.map(({ hops: [first] }) => parseNamePattern(first?.host ?? ""));
+    return [
+      ...(this.#options.dnsReal ?? []),
+      ...own.filter((pattern) => pattern !== null).map((pattern) => ({ ...pattern, isGlob: true })),
+    ];
   }
 
   #resolver(): Endpoint | null {
@@ -287,9 +301,52 @@ export class Session {
   }
 }
 
-/** Of sessions that share a device each would give its own meaning to an address that "fake" hands out. */
-function dnsMode({ dns, share }: SessionOptions, url: ProxyUrl | null): DnsMode {
-  return dns ?? (url?.scheme === "socks5h" && share === undefined ? "fake" : "auto");
+/** What the user wrote, in its order. */
+function writtenUrls({ proxy, env }: SessionOptions): readonly string[] {
+  if (typeof proxy === "string") return [proxy];
+  if (proxy !== undefined && proxy.length > 0) return proxy;
+  const everywhere = env["ALL_PROXY"] || env["all_proxy"];
+  return everywhere ? [everywhere] : [];
+}
+
+/** @throws TunnelError ERR_USAGE for an option that would have no effect. */
+function refuseIdleFlags(options: SessionOptions, urls: readonly UpstreamUrl[]): void {
+  const { pool, poolProbe = 0, proxyMax = 0 } = options;
+  const flag = pool !== undefined ? "--pool" : poolProbe > 0 ? "--pool-probe" : null;
+  if (flag !== null && urls.length < 2) {
+    const why = "is for several proxies; give more of them, each with a -p of its own";
+    throw new TunnelError("ERR_USAGE", `cannot use ${flag}: it ${why}, or leave it out`);
+  }
+  if (proxyMax > 0 && urls.length === 0) {
+    throw new TunnelError(
+      "ERR_USAGE",
+      "cannot use --proxy-max: the built-in proxy needs no limit; give a proxy with -p, or leave it out",
+    );
+  }
+}
+
+/** What sessions that share a device have together at a proxy is divided among them. */
+function poolOptions({
+  pool,
+  poolProbe,
+  proxyMax = 0,
+  share,
+}: SessionOptions): OpenUpstreamsOptions {
+  return {
+    policy: pool ?? "failover",
+    probeInterval: poolProbe ?? 0,
+    max: proxyMax,
+    share: share?.count ?? 1,
+  };
+}
+
+/**
+ * By default names travel if each proxy is said to resolve them; the last of a chain is the one that does. Of sessions
+ * that share a device each would give its own meaning to an address that "fake" hands out.
+ */
+function dnsMode({ dns, share }: SessionOptions, urls: readonly UpstreamUrl[]): DnsMode {
+  const byName = urls.length > 0 && urls.every(({ hops }) => hops.at(-1)?.scheme === "socks5h");
+  return dns ?? (byName && share === undefined ? "fake" : "auto");
 }
 
 /** Associations that the server may still be closing when others are made in their place. */

@@ -12,6 +12,8 @@ import type { PipelineMode } from "../socks/pipelining.ts";
 import { HALF_CLOSED, IDLE } from "../stack/tcp/lifetimes.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { OFFLOADS, type OffloadName } from "../tun/offload.ts";
+import { POOL_POLICIES, type PoolPolicy } from "../upstreams/pool.ts";
+import { MAX_CONNECTIONS } from "../upstreams/upstream-url.ts";
 import {
   parseChoice,
   parseDuration,
@@ -36,7 +38,10 @@ export const BINDINGS = ["native", "tuntap2"] as const;
 export type BindingName = (typeof BINDINGS)[number];
 
 export interface TunnelFlags {
-  readonly proxy?: string;
+  readonly proxy: readonly string[];
+  readonly pool?: PoolPolicy;
+  readonly poolProbe?: number;
+  readonly proxyMax?: number;
   readonly mtu?: number;
   readonly dns?: DnsMode;
   readonly dnsReal: readonly NamePattern[];
@@ -62,7 +67,8 @@ export function addTunnelFlags(command: Command): Command {
     .option(
       "-p, --proxy <url>",
       "[socks5[h]://][user:pass@]host[:1080] (or: $ALL_PROXY)",
-      value("-p", String),
+      repeated(value("-p", String)),
+      [],
     )
     .option(
       "--mtu <octets>",
@@ -117,6 +123,9 @@ export function addTunnelFlags(command: Command): Command {
     )
     .addOption(logLevel())
     .addOption(dnsReal())
+    .addOption(pool())
+    .addOption(poolProbe())
+    .addOption(proxyMax())
     .addOption(congestion())
     .addOption(pipeline())
     .addOption(offload())
@@ -126,10 +135,29 @@ export function addTunnelFlags(command: Command): Command {
 
 /** For the few names that a program must have the address of: README.md has it. */
 function dnsReal(): Option {
-  const parse = value("--dns-real", parsePattern);
   return new Option("--dns-real <pattern>", "a domain or a glob that --dns fake leaves alone")
-    .argParser((text, earlier: readonly NamePattern[]) => [...earlier, parse(text)])
+    .argParser(repeated(value("--dns-real", parsePattern)))
     .default([])
+    .hideHelp();
+}
+
+/** For who has several proxies: docs/pools.md has it. */
+function pool(): Option {
+  return new Option("--pool <policy>", `${POOL_POLICIES.join(", ")} (default: failover)`)
+    .argParser(value("--pool", parseChoice(POOL_POLICIES)))
+    .hideHelp();
+}
+
+function poolProbe(): Option {
+  return new Option("--pool-probe <seconds>", "try each proxy of a pool so often")
+    .argParser(value("--pool-probe", (text) => 1000 * parseInteger(text, 1, 86_400)))
+    .hideHelp();
+}
+
+/** For proxies that count connections. */
+function proxyMax(): Option {
+  return new Option("--proxy-max <n>", "connections at a time to each proxy (default: any number)")
+    .argParser(value("--proxy-max", (text) => parseInteger(text, 1, MAX_CONNECTIONS)))
     .hideHelp();
 }
 
@@ -198,6 +226,11 @@ export function value<T>(flag: string, parse: (text: string) => T): (text: strin
   };
 }
 
+/** The same for a flag that may stand several times: all values in their order. */
+function repeated<T>(parse: (text: string) => T): (text: string, before: readonly T[]) => T[] {
+  return (text, before) => [...before, parse(text)];
+}
+
 /**
  * Opens what both commands need.
  *
@@ -215,7 +248,7 @@ export async function openBy<T>(
   native: boolean,
 ): Promise<T> {
   const { env } = process;
-  const fromEnvironment = flags.proxy === undefined;
+  const fromEnvironment = flags.proxy.length === 0;
   if (flags.hostLoopback && !native) {
     throw usage(
       "cannot use --host-loopback: --binding tuntap2 has no way to the host's loopback",
@@ -225,6 +258,9 @@ export async function openBy<T>(
   try {
     return await open({
       proxy: flags.proxy,
+      pool: flags.pool,
+      poolProbe: flags.poolProbe,
+      proxyMax: flags.proxyMax,
       env,
       log,
       native,
