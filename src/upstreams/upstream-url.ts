@@ -36,10 +36,9 @@ export function parseUpstream(text: string): UpstreamUrl {
   }
   let max = 0;
   const hops = parts.map((part, index) => {
-    const [url, query] = splitQuery(part);
     try {
-      const own = parseQuery(query);
-      if (own > 0) max = max === 0 ? own : Math.min(max, own);
+      const { url, limit } = takeLimit(part.trim());
+      if (limit > 0) max = max === 0 ? limit : Math.min(max, limit);
       return parseProxyUrl(url);
     } catch (error) {
       if (parts.length === 1 || !(error instanceof TunnelError)) throw error;
@@ -50,24 +49,21 @@ export function parseUpstream(text: string): UpstreamUrl {
   return { hops, max };
 }
 
-/** The URL, and what stands behind its "?": not one in a password, which ends at the last "@". */
-function splitQuery(url: string): [url: string, query: string] {
-  const at = url.indexOf("?", url.lastIndexOf("@") + 1);
-  return at < 0 ? [url, ""] : [url.slice(0, at), url.slice(at + 1)];
-}
-
-/** `max`, 0 without one. */
-function parseQuery(query: string): number {
-  let max = 0;
-  for (const pair of query.trim().split("&")) {
-    if (pair === "") continue;
-    const [, digits] = /^max=(\d{1,7})$/.exec(pair) ?? [];
-    max = Number(digits);
-    if (!(max >= 1 && max <= MAX_CONNECTIONS)) {
-      throw bad("behind its ? stands something else than max=N", "use ?max=8, or leave it out");
-    }
+/** The URL without its `max`, and that; 0 without one. A "?" before the last "@" is one of a password. */
+function takeLimit(text: string): { readonly url: string; readonly limit: number } {
+  const at = text.indexOf("?", text.lastIndexOf("@") + 1);
+  if (at < 0) return { url: text, limit: 0 };
+  const pairs = text.slice(at + 1).split("&");
+  const others = pairs.filter((pair) => !pair.startsWith("max="));
+  if (others.length === pairs.length) return { url: text, limit: 0 };
+  const limit = Number(
+    /^max=(\d{1,7})$/.exec(pairs.find((pair) => !others.includes(pair)) ?? "")?.[1],
+  );
+  if (!(limit >= 1 && limit <= MAX_CONNECTIONS)) {
+    throw bad(`max is not a number from 1 to ${MAX_CONNECTIONS}`, "write ?max=8, or leave it out");
   }
-  return max;
+  const query = others.length === 0 ? "" : `?${others.join("&")}`;
+  return { url: text.slice(0, at) + query, limit };
 }
 
 function bad(why: string, advice: string): TunnelError {

@@ -117,7 +117,7 @@ describe("mistakes", () => {
     ],
     ["exec --pool-probe 0 true", 125, 'cannot use --pool-probe: "0" is not a number in range; w'],
     ["exec --proxy-max x true", 125, 'cannot use --proxy-max: "x" is not a number in range; w'],
-    ["exec -p 192.0.2.1?max=0 true", 125, "cannot use the proxy URL of -p: behind its ? stands s"],
+    ["exec -p 192.0.2.1?max=0 true", 125, "cannot use the proxy URL of -p: max is not a number fr"],
     [
       "exec -p 192.0.2.1,u:se,cret@h true",
       125,

@@ -1,5 +1,4 @@
 import { describe, expect, test } from "vitest";
-import type { SocketEnvironment } from "../../src/socks/environment.ts";
 import { parseProxyUrl } from "../../src/socks/proxy-url.ts";
 import { ChainUpstream } from "../../src/upstreams/chain-upstream.ts";
 import {
@@ -9,9 +8,8 @@ import {
   type ScriptedUpstream,
   trouble,
 } from "../support/scripted-upstream.ts";
-import { Client, UdpClient, UpstreamWorld } from "./harness.ts";
+import { Client, DEADLINE, socketEnvironment, UdpClient, UpstreamWorld } from "./harness.ts";
 
-const DEADLINE = 30_000;
 const CONNECT = "050100015db8d8220050";
 const GRANT = "05000001000000000000";
 const ASSOCIATE = "05030001000000000000";
@@ -27,25 +25,11 @@ interface Opened {
   client(): Client;
 }
 
-function environment({ memory, time, log }: UpstreamWorld): SocketEnvironment {
-  return {
-    addon: null,
-    poller: null,
-    memory,
-    timers: time,
-    turn: { enter: () => {}, leave: () => {} },
-    log,
-    mark: 0,
-    device: "",
-    dialDeadline: DEADLINE,
-  };
-}
-
 function open(url: string = B, shape: "direct" | "layered" = "direct"): Opened {
   const world = new UpstreamWorld();
   const [before] = world.upstreams(1) as [ScriptedUpstream];
   before.shape = shape;
-  const chain = new ChainUpstream(before, parseProxyUrl(url), environment(world));
+  const chain = new ChainUpstream(before, parseProxyUrl(url), socketEnvironment(world));
   return { world, chain, before, client: () => new Client(chain, world.memory) };
 }
 
@@ -207,7 +191,7 @@ test("the name of the next proxy is left to the one before", () => {
 
 test("chains are as long as they are written, and name the whole way", () => {
   const { world, chain, before } = open();
-  const longer = new ChainUpstream(chain, parseProxyUrl("c.example:3"), environment(world));
+  const longer = new ChainUpstream(chain, parseProxyUrl("c.example:3"), socketEnvironment(world));
   const flow = new Client(longer, world.memory);
   const toC = `050100030963${Buffer.from(".example").toString("hex")}0003`;
   expect(request(before.stream)).toBe(toC);

@@ -2,6 +2,7 @@
 
 import { createLog, type Log } from "../../src/log.ts";
 import { type MemoryLayout, plainMemory } from "../../src/memory.ts";
+import type { SocketEnvironment } from "../../src/socks/environment.ts";
 import type {
   Association,
   AssociationHandler,
@@ -38,6 +39,24 @@ export class UpstreamWorld {
   pass(milliseconds: number): void {
     this.time.advance(this.time.now() + milliseconds);
   }
+}
+
+/** Milliseconds that a dial may take. */
+export const DEADLINE = 30_000;
+
+/** For upstreams that open no socket. */
+export function socketEnvironment({ memory, time, log }: UpstreamWorld): SocketEnvironment {
+  return {
+    addon: null,
+    poller: null,
+    memory,
+    timers: time,
+    turn: { enter: () => {}, leave: () => {} },
+    log,
+    mark: 0,
+    device: "",
+    dialDeadline: DEADLINE,
+  };
 }
 
 /** A stream's owner: reads what comes. */

@@ -2,9 +2,8 @@ import { expect, test } from "vitest";
 import type { ProxyUpstream, Refusal } from "../../src/socks/ports.ts";
 import { Pool, type PoolOptions } from "../../src/upstreams/pool.ts";
 import { reply, type ScriptedUpstream, trouble } from "../support/scripted-upstream.ts";
-import { Client, UdpClient, UpstreamWorld } from "./harness.ts";
+import { Client, DEADLINE, UdpClient, UpstreamWorld } from "./harness.ts";
 
-const DEADLINE = 30_000;
 const NO_UDP = 7;
 
 interface Opened {

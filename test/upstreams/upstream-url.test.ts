@@ -23,9 +23,9 @@ test.each([
 test.each([
   ["a,", "the host is missing", "hop 2 of 2"],
   ["socks5://u:se,cret@a", "cannot use the proxy URL", "a comma in a password is written %2C"],
-  ["a?max=0", "something else than max=N", "use ?max=8"],
-  ["a?max=8&min=2", "something else than max=N", "use ?max=8"],
-  ["a,b?max=x", "something else than max=N", "hop 2 of 2"],
+  ["a?max=0", "max is not a number from 1 to 1000000", "write ?max=8"],
+  ["a?max=8&min=2", "cannot use the proxy URL", ""],
+  ["a,b?max=x", "max is not a number from 1 to 1000000", "hop 2 of 2"],
   ["a,".repeat(MAX_HOPS), `a chain has ${MAX_HOPS} proxies at most, this one ${MAX_HOPS + 1}`, ""],
 ])("%s is refused in one line without credentials", (text, why, advice) => {
   let message = "";
