@@ -106,12 +106,20 @@ export class Pool implements ProxyUpstream, TimerHandler {
     await Promise.all(this.#members.map(({ upstream }) => upstream.resolve()));
   }
 
-  /** Null as soon as one will have us. */
+  /** Null as soon as one will have us. Else what is said names them all, and nothing was said of each. */
   probe(): Promise<Refusal | null> {
+    let unsaid: PoolMember[] | null = [];
     return new Promise((done) => {
       const probes = this.#members.map(async (member) => {
-        const refusal = await this.#probeOne(member);
-        if (refusal === null) done(null);
+        const refusal = await this.#probeOne(member, (dead) => {
+          if (unsaid === null) this.#sayDown(dead);
+          else unsaid.push(dead);
+        });
+        if (refusal === null) {
+          for (const dead of unsaid ?? []) this.#sayDown(dead);
+          unsaid = null;
+          done(null);
+        }
         return refusal;
       });
       void Promise.all(probes).then((refusals) => done(noneUsable(refusals)));
@@ -163,7 +171,7 @@ export class Pool implements ProxyUpstream, TimerHandler {
         return false;
       default:
         member.failures++;
-        this.#fail(member, refusal, epoch);
+        if (this.#fail(member, refusal, epoch)) this.#sayDown(member);
         return true;
     }
   }
@@ -198,29 +206,34 @@ export class Pool implements ProxyUpstream, TimerHandler {
   // ---- within ----------------------------------------------------------------------------------------------------
 
   onTimer(): void {
-    for (const member of this.#members) void this.#probeOne(member);
+    for (const member of this.#members) void this.#probeOne(member, (dead) => this.#sayDown(dead));
     this.timers.set(this.#probe, this.timers.now() + this.#options.probeInterval);
   }
 
-  async #probeOne(member: PoolMember): Promise<Refusal | null> {
+  /** `died` is called if it is found dead, and was not before. */
+  async #probeOne(member: PoolMember, died: (member: PoolMember) => void): Promise<Refusal | null> {
     const { epoch } = member;
     const refusal = await member.upstream.probe();
     if (this.#closed) return refusal;
     if (refusal === null || verdict(refusal) === "works") {
       if (member.works()) this.#sayBack(member);
     } else if (verdict(refusal) === "dead") {
-      this.#fail(member, refusal, epoch);
+      if (this.#fail(member, refusal, epoch)) died(member);
     }
     return refusal;
   }
 
-  #fail(member: PoolMember, refusal: Refusal, epoch: number): void {
+  /** True: that is news. */
+  #fail(member: PoolMember, refusal: Refusal, epoch: number): boolean {
     this.#lastRefusal = refusal;
-    if (!member.fail(refusal, epoch, this.timers.now())) return;
-    const { label } = member.upstream;
+    return member.fail(refusal, epoch, this.timers.now());
+  }
+
+  #sayDown({ upstream: { label }, down }: PoolMember): void {
+    if (down === null || this.#log.warn === undefined) return;
     const suffix = this.#limiter.pass(`${label} down`, this.timers.now());
-    if (suffix === null || this.#log.warn === undefined) return;
-    const { message, code } = refusal.error;
+    if (suffix === null) return;
+    const { message, code } = down.error;
     const prefix = `proxy ${label}: `;
     const why = message.startsWith(prefix) ? message.slice(prefix.length) : message;
     this.#log.warn(`pool: ${label} is down: ${why} (${code})${suffix}`);

@@ -69,6 +69,12 @@ const CASES: readonly Case[] = [
     says: "connection refused; is it running on that port? (ERR_PROXY_UNREACHABLE)",
   },
   {
+    name: "run --require-proxy with several proxies of which none listens",
+    script: `${node} ${CLI} run -d tun0 --require-proxy -p ${SERVER_IPV4}:9 -p ${SERVER_IPV4}:10`,
+    status: 69,
+    says: `proxy socks5://${SERVER_IPV4}:10: connection refused; is it running on that port? (ERR_PROXY_UNREACHABLE)`,
+  },
+  {
     name: "a wrong password",
     script: `${EXEC} -p user:wrong@${SERVER_IPV4} -- true`,
     status: 125,

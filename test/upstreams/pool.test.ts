@@ -304,15 +304,18 @@ test("with probes they alone find out who is back", async () => {
 });
 
 test("at the start a pool is usable if one of its proxies is, and who is not gets no flow", async () => {
-  const { members, client, pool } = open(2);
+  const { world, members, client, pool } = open(2);
   (members[0] as ScriptedUpstream).answer = trouble("auth");
   expect(await pool.probe()).toBe(null);
   client();
   expect(asked(members)).toEqual([0, 1]);
+  expect(world.lines).toEqual([
+    "pool: socks5://a:1080 is down: no proxy: auth (ERR_PROXY_UNREACHABLE)",
+  ]);
 });
 
 test("of a pool that cannot be used the start says what each proxy said", async () => {
-  const { members, pool } = open(2);
+  const { world, members, pool } = open(2);
   (members[0] as ScriptedUpstream).answer = trouble("auth");
   (members[1] as ScriptedUpstream).answer = trouble("unreachable");
   const refusal = await pool.probe();
@@ -320,6 +323,7 @@ test("of a pool that cannot be used the start says what each proxy said", async 
   expect(refusal?.error.message).toBe(
     "none of 2 proxies can be used: no proxy: auth; no proxy: unreachable",
   );
+  expect(world.lines).toEqual([]);
 });
 
 // ---- UDP ----------------------------------------------------------------------------------------------------------
