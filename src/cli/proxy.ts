@@ -1,4 +1,4 @@
-/** `tun2socks proxy`: the built-in SOCKS5 server alone. */
+/** `tun2socks proxy`: the built-in SOCKS server alone. */
 
 import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import { Command } from "commander";
@@ -13,7 +13,7 @@ import { type Endpoint, formatAddress, formatEndpoint } from "../stack/wire/addr
 import { standardError } from "./error-line.ts";
 import { logLevel, value } from "./flags.ts";
 import { stopSignal } from "./stop-signal.ts";
-import { parseEndpoint, parsePath, usage } from "./values.ts";
+import { parseEndpoint, parsePath, parseSources, usage } from "./values.ts";
 
 interface ProxyFlags {
   readonly listen: Endpoint;
@@ -21,6 +21,7 @@ interface ProxyFlags {
   readonly userFile?: string;
   readonly open: boolean;
   readonly allowPrivate: boolean;
+  readonly bindAddress?: Endpoint;
   readonly logLevel: LogLevel;
 }
 
@@ -28,8 +29,10 @@ const DEFAULT_LISTEN = "127.0.0.1:1080";
 
 export function proxyCommand(setStatus: (status: number) => void): Command {
   return new Command("proxy")
-    .summary("the built-in SOCKS5 server alone: CONNECT and UDP ASSOCIATE")
-    .description("The built-in SOCKS5 server alone: CONNECT and UDP ASSOCIATE.")
+    .summary("the built-in SOCKS server alone")
+    .description(
+      "The built-in SOCKS server alone: SOCKS5 (CONNECT, BIND, UDP ASSOCIATE), SOCKS4 and 4a.",
+    )
     .option(
       "--listen <addr:port>",
       `where to listen (default: ${DEFAULT_LISTEN})`,
@@ -45,15 +48,27 @@ export function proxyCommand(setStatus: (status: number) => void): Command {
     .option("--open", "listen beyond loopback without a user", false)
     .option("--allow-private", "serve the destinations named below, too", false)
     .addOption(logLevel())
+    .option(
+      "--bind-address <ip>",
+      "where BIND listens (default: what suits the peer)",
+      value("--bind-address", parseBindAddress),
+    )
     .addHelpText(
       "after",
       `
 Refused without --allow-private: this host, link-local addresses (there clouds
 have their metadata) and, for clients on other hosts, private networks.
+With users SOCKS4, which has no passwords, is refused.
 --log-level debug tells what was refused.
 Exit status: 0, 2 usage, 77 permission, 1 otherwise.`,
     )
     .action(async (flags: ProxyFlags) => setStatus(await proxy(flags)));
+}
+
+function parseBindAddress(text: string): Endpoint {
+  const [address, ...others] = parseSources(text);
+  if (others.length > 0) throw usage(`"${text}" is more than one address`, "write one");
+  return address as Endpoint;
 }
 
 async function proxy(flags: ProxyFlags): Promise<number> {
@@ -71,13 +86,16 @@ async function proxy(flags: ProxyFlags): Promise<number> {
         credentials,
         allowPrivate: flags.allowPrivate,
         open: flags.open,
+        ...(flags.bindAddress === undefined ? {} : { bindAddress: flags.bindAddress }),
       },
       { addon: native, poller: loop.poller!, memory, timers: loop.timers, log, turn: loop },
     );
     const { port } = server.listen();
     flags.listen.port = port;
     log.info?.(
-      `SOCKS5 on ${formatEndpoint(flags.listen)}${credentials === null ? "" : ", with password"}`,
+      credentials === null
+        ? `SOCKS4 and SOCKS5 on ${formatEndpoint(flags.listen)}`
+        : `SOCKS5 on ${formatEndpoint(flags.listen)}, with password`,
     );
     await stopped;
     server.close();

@@ -1,6 +1,6 @@
 /**
- * One client of the built-in server, from accept to close: negotiation (RFC 1928 §3, RFC 1929), request (§4), and
- * a {@link ServerDial}; then a {@link ServerRelay} or a {@link ServerAssociation} takes over.
+ * One client of the built-in server, from accept to close: a {@link ServerNegotiation}, then a {@link ServerDial} for
+ * CONNECT or a {@link ServerBind} for BIND; then a {@link ServerRelay} or a {@link ServerAssociation} takes over.
  *
  * Messages may come in any pieces, glued together, and followed by early data. A client has {@link NEGOTIATION} ms
  * for its request. A refusal is followed by FIN and by reading what still comes, for {@link LINGER} ms: closing at
@@ -11,29 +11,14 @@ import { constants } from "node:os";
 import { Epoll } from "../native/binding.ts";
 import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
 import { Endpoint, formatEndpoint } from "../stack/wire/address.ts";
-import {
-  Command,
-  credentialsNeed,
-  greetingNeed,
-  greetingOffers,
-  MAX_MESSAGE,
-  Method,
-  PASSWORD_VERSION,
-  Reply,
-  readAddress,
-  readName,
-  replyName,
-  requestNeed,
-  VERSION,
-  writeCredentialsStatus,
-  writeMethod,
-  writeReply,
-} from "./message.ts";
+import { Command, MAX_MESSAGE, Reply, replyName } from "./message.ts";
 import { type AssociationOwner, ServerAssociation } from "./server-association.ts";
-import { type DialOwner, ServerDial } from "./server-dial.ts";
+import { type BindOwner, MAX_BINDS, ServerBind } from "./server-bind.ts";
+import { ServerDial } from "./server-dial.ts";
 import type { ConnectionEnvironment } from "./server-environment.ts";
 import { replyOfErrno } from "./server-errno.ts";
 import { type LegOwner, ServerLeg } from "./server-leg.ts";
+import { ServerNegotiation, Step } from "./server-negotiation.ts";
 import { type RelayOwner, ServerRelay } from "./server-relay.ts";
 import { readWords } from "./words.ts";
 
@@ -58,32 +43,33 @@ const KEEP_ALIVE_INTERVAL = 15;
 const KEEP_ALIVE_COUNT = 4;
 
 const Phase = {
-  GREETING: 0,
-  CREDENTIALS: 1,
-  REQUEST: 2,
-  DIALLING: 3,
-  SERVING: 4,
-  REFUSED: 5,
-  CLOSED: 6,
+  NEGOTIATING: 0,
+  /** A dial or a BIND is under way. */
+  WAITING: 1,
+  SERVING: 2,
+  REFUSED: 3,
+  CLOSED: 4,
 } as const;
 type Phase = (typeof Phase)[keyof typeof Phase];
 
 const { EAGAIN } = constants.errno;
 
 export class ServerConnection
-  implements LegOwner, TimerHandler, DialOwner, RelayOwner, AssociationOwner
+  implements LegOwner, TimerHandler, BindOwner, RelayOwner, AssociationOwner
 {
+  /** The client's address and port. */
+  readonly peer: Endpoint;
   readonly #environment: ConnectionEnvironment;
   readonly #owner: ConnectionOwner;
   readonly #client: ServerLeg;
-  /** The client's address and port. */
-  readonly #peer: Endpoint;
-  readonly #destination = new Endpoint();
   readonly #timer = new Timer(this);
-  #phase: Phase = Phase.GREETING;
+  #phase: Phase = Phase.NEGOTIATING;
+  /** Until the request is granted. */
+  #negotiation: ServerNegotiation | null;
   /** Octets read and not used: part of a message, or early data. */
   #held: Uint8Array | null = null;
-  #dial: ServerDial | null = null;
+  /** What brings the target, until it is there. */
+  #source: ServerDial | ServerBind | null = null;
   #relay: ServerRelay | null = null;
   #association: ServerAssociation | null = null;
 
@@ -95,10 +81,11 @@ export class ServerConnection
     owner: ConnectionOwner,
   ) {
     this.#environment = environment;
-    this.#peer = peer;
+    this.peer = peer;
     this.#owner = owner;
     this.#client = new ServerLeg(environment, this);
     this.#client.fd = fd;
+    this.#negotiation = new ServerNegotiation(environment, peer);
   }
 
   /** Begins to read, or closes if the descriptor cannot be watched. */
@@ -112,7 +99,7 @@ export class ServerConnection
     if (this.#phase === Phase.CLOSED) return;
     this.#phase = Phase.CLOSED;
     this.#environment.timers.clear(this.#timer);
-    this.#dial?.close();
+    this.#source?.close();
     this.#association?.close();
     this.#relay?.close();
     this.#client.close();
@@ -121,7 +108,7 @@ export class ServerConnection
 
   onLeg(_leg: ServerLeg, bits: number): void {
     if (this.#phase >= Phase.SERVING) this.#discard();
-    else if (this.#phase === Phase.DIALLING && (bits & (Epoll.ERR | Epoll.HUP)) !== 0)
+    else if (this.#phase === Phase.WAITING && (bits & (Epoll.ERR | Epoll.HUP)) !== 0)
       this.#abandon();
     else this.#read();
   }
@@ -159,15 +146,15 @@ export class ServerConnection
       return;
     }
     const end = (row[0] as number) + received;
-    const used = this.#phase <= Phase.REQUEST ? this.#negotiate(start, end) : start;
+    const used = this.#phase === Phase.NEGOTIATING ? this.#negotiate(start, end) : start;
     if (this.#phase >= Phase.SERVING) return;
     this.#held = used < end ? bytes.slice(used, end) : null;
-    if (this.#phase > Phase.REQUEST && end - used >= MAX_EARLY) this.#client.watch(0);
+    if (this.#phase !== Phase.NEGOTIATING && end - used >= MAX_EARLY) this.#client.watch(0);
   }
 
   /** End of stream (0) or an error before the reply. */
   #onInputEnd(received: number): void {
-    if (this.#phase <= Phase.REQUEST) {
+    if (this.#phase === Phase.NEGOTIATING) {
       this.#environment.stats.negotiationClosed++;
       this.close();
     } else if (received === 0 && this.#held !== null) {
@@ -195,109 +182,96 @@ export class ServerConnection
 
   /** Answers the whole messages in [start, end); returns where the rest begins. */
   #negotiate(start: number, end: number): number {
+    const negotiation = this.#negotiation as ServerNegotiation;
     let at = start;
-    while (this.#phase <= Phase.REQUEST && at < end) {
-      const next = this.#message(at, end);
-      if (next < 0) break;
-      at = next;
+    while (this.#phase === Phase.NEGOTIATING && at < end) {
+      const step = negotiation.next(at, end, this.#replyAt());
+      if (step === Step.MORE) break;
+      at = negotiation.used;
+      this.#onStep(step, negotiation);
     }
     return at;
   }
 
-  /** Answers the message at `at`; returns the offset behind it, -1 while it is incomplete or after a failure. */
-  #message(at: number, end: number): number {
-    const { bytes } = this.#environment.memory;
-    const version = this.#phase === Phase.CREDENTIALS ? PASSWORD_VERSION : VERSION;
-    if (bytes[at] !== version) {
-      this.#environment.stats.negotiationMalformed++;
-      this.close();
-      return -1;
-    }
-    const need =
-      this.#phase === Phase.GREETING
-        ? greetingNeed(bytes, at, end)
-        : this.#phase === Phase.CREDENTIALS
-          ? credentialsNeed(bytes, at, end)
-          : requestNeed(bytes, at, end);
-    if (need < 0) {
-      this.#refuse(Reply.ADDRESS_TYPE_NOT_SUPPORTED);
-      return -1;
-    }
-    if (need > end - at) return -1;
-    if (this.#phase === Phase.GREETING) this.#onGreeting(at);
-    else if (this.#phase === Phase.CREDENTIALS) this.#onCredentials(at);
-    else this.#onRequest(at, end);
-    return at + need;
-  }
-
-  /** RFC 1928 §3. With users only their method is acceptable, without only "none". */
-  #onGreeting(at: number): void {
-    const { credentials, memory, stats } = this.#environment;
-    const method = credentials === null ? Method.NONE : Method.PASSWORD;
-    const reply = this.#replyAt();
-    if (greetingOffers(memory.bytes, at, method)) {
-      this.#phase = credentials === null ? Phase.REQUEST : Phase.CREDENTIALS;
-      this.#send(writeMethod(memory.bytes, reply, method));
-    } else {
-      stats.methodRefused++;
-      this.#send(writeMethod(memory.bytes, reply, Method.UNACCEPTABLE));
-      this.#linger();
+  #onStep(step: Step, negotiation: ServerNegotiation): void {
+    switch (step) {
+      case Step.ANSWER:
+        this.#send(negotiation.answerEnd);
+        break;
+      case Step.DENY:
+        if (this.#send(negotiation.answerEnd)) this.#linger();
+        break;
+      case Step.REQUEST:
+        this.#onRequest(negotiation);
+        break;
+      case Step.NO_ADDRESS:
+        this.#refuse(Reply.ADDRESS_TYPE_NOT_SUPPORTED);
+        break;
+      default:
+        this.#environment.stats.negotiationMalformed++;
+        this.close();
     }
   }
 
-  /** RFC 1929 §2. */
-  #onCredentials(at: number): void {
-    const { credentials, memory, stats, log } = this.#environment;
-    const { bytes } = memory;
-    const userEnd = at + 2 + (bytes[at + 1] as number);
-    const passwordEnd = userEnd + 1 + (bytes[userEnd] as number);
-    const reply = this.#replyAt();
-    if (credentials?.matches(bytes, at + 2, userEnd, userEnd + 1, passwordEnd) === true) {
-      this.#phase = Phase.REQUEST;
-      this.#send(writeCredentialsStatus(bytes, reply, 0));
-    } else {
-      stats.passwordRefused++;
-      log.debug?.(`proxy: wrong user or password from ${formatEndpoint(this.#peer)}`);
-      this.#send(writeCredentialsStatus(bytes, reply, 1));
-      this.#linger();
+  #onRequest({ command, destination, name }: ServerNegotiation): void {
+    switch (command) {
+      case Command.CONNECT:
+        this.#await(new ServerDial(this.#environment, this.peer, destination, this), name);
+        break;
+      case Command.BIND:
+        this.#bind(destination, name);
+        break;
+      case Command.UDP_ASSOCIATE:
+        this.#associate(destination);
+        break;
+      default:
+        this.#refuse(Reply.COMMAND_NOT_SUPPORTED);
     }
   }
 
-  /** RFC 1928 §4. */
-  #onRequest(at: number, end: number): void {
-    const { bytes } = this.#environment.memory;
-    const command = bytes[at + 1];
-    readAddress(bytes, at + 3, end, this.#destination);
-    if (command === Command.UDP_ASSOCIATE) {
-      this.#associate();
-    } else if (command !== Command.CONNECT) {
-      this.#refuse(Reply.COMMAND_NOT_SUPPORTED);
-    } else {
-      this.#environment.timers.clear(this.#timer);
-      this.#phase = Phase.DIALLING;
-      this.#dial = new ServerDial(this.#environment, this.#peer, this.#destination, this);
-      this.#dial.start(readName(bytes, at + 3));
+  #await(source: ServerDial | ServerBind, name: string | null): void {
+    this.#environment.timers.clear(this.#timer);
+    this.#phase = Phase.WAITING;
+    this.#source = source;
+    source.start(name);
+  }
+
+  #bind(destination: Endpoint, name: string | null): void {
+    const { addon, stats, address } = this.#environment;
+    if (stats.activeBinds >= MAX_BINDS) {
+      stats.bindsFull++;
+      this.#refuse(Reply.GENERAL_FAILURE);
+      return;
     }
+    addon.localAddress(this.#client.fd, address);
+    const near = readWords(address, 0, new Endpoint());
+    this.#await(new ServerBind(this.#environment, this.peer, near, destination, this), name);
+  }
+
+  /** The first of BIND's two replies. */
+  onListening(bound: Endpoint): void {
+    this.#reply(Reply.SUCCEEDED, bound);
   }
 
   // ---- serving ---------------------------------------------------------------------------------------------------
 
-  /** The target is connected: RFC 1928 §6. */
+  /** The target is connected: RFC 1928 §6. BND is our end of it, and of BIND the peer's. */
   onConnected(): void {
     const { addon, memory, slots, stats, address } = this.#environment;
     const client = this.#client;
-    const { target } = this.#dial as ServerDial;
-    addon.localAddress(target.fd, address);
+    const { target } = this.#source as ServerDial | ServerBind;
+    if (this.#negotiation?.command === Command.BIND) addon.peerAddress(target.fd, address);
+    else addon.localAddress(target.fd, address);
     addon.keepAlive(client.fd, KEEP_ALIVE_IDLE, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_COUNT);
     addon.keepAlive(target.fd, KEEP_ALIVE_IDLE, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_COUNT);
-    const reply = this.#replyAt();
-    readWords(address, 0, bound);
-    if (!this.#send(writeReply(memory.bytes, reply, Reply.SUCCEEDED, bound))) {
+    if (!this.#reply(Reply.SUCCEEDED, readWords(address, 0, bound))) {
       target.close();
       return;
     }
     stats.granted++;
     this.#phase = Phase.SERVING;
+    this.#source = null;
+    this.#negotiation = null;
     const held = this.#held;
     if (held !== null) {
       this.#held = null;
@@ -310,16 +284,16 @@ export class ServerConnection
   }
 
   /** RFC 1928 §7. */
-  #associate(): void {
-    const { addon, memory, timers, stats, address } = this.#environment;
+  #associate(expected: Endpoint): void {
+    const { addon, timers, stats, address } = this.#environment;
     if (stats.activeAssociations >= MAX_ASSOCIATIONS) {
       stats.associationsFull++;
       this.#refuse(Reply.GENERAL_FAILURE);
       return;
     }
     addon.localAddress(this.#client.fd, address);
-    const association = new ServerAssociation(this.#environment, this.#peer, this);
-    const failure = association.open(address, this.#destination);
+    const association = new ServerAssociation(this.#environment, this.peer, this);
+    const failure = association.open(address, expected);
     if (failure < 0) {
       this.#refuse(replyOfErrno(-failure));
       return;
@@ -328,21 +302,28 @@ export class ServerConnection
     timers.clear(this.#timer);
     this.#phase = Phase.SERVING;
     addon.keepAlive(this.#client.fd, KEEP_ALIVE_IDLE, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_COUNT);
-    if (this.#send(writeReply(memory.bytes, this.#replyAt(), Reply.SUCCEEDED, association.bound))) {
-      stats.granted++;
-    }
+    if (!this.#reply(Reply.SUCCEEDED, association.bound)) return;
+    stats.granted++;
+    this.#negotiation = null;
   }
 
   // ---- replies ---------------------------------------------------------------------------------------------------
 
   #refuse(reply: number): void {
-    const { memory, stats, log } = this.#environment;
+    const { stats, log } = this.#environment;
+    const { destination } = this.#negotiation as ServerNegotiation;
     if (reply === Reply.NOT_ALLOWED) stats.notAllowed++;
     else stats.failed++;
     log.debug?.(
-      `proxy: ${formatEndpoint(this.#peer)} to ${formatEndpoint(this.#destination)}: ${replyName(reply)}`,
+      `proxy: ${formatEndpoint(this.peer)} to ${formatEndpoint(destination)}: ${replyName(reply)}`,
     );
-    if (this.#send(writeReply(memory.bytes, this.#replyAt(), reply, NOWHERE))) this.#linger();
+    if (this.#reply(reply, NOWHERE)) this.#linger();
+  }
+
+  /** Answers the request. False: the client is lost. */
+  #reply(reply: number, bound: Endpoint): boolean {
+    const negotiation = this.#negotiation as ServerNegotiation;
+    return this.#send(negotiation.writeReply(this.#replyAt(), reply, bound));
   }
 
   /** No more from us; reads on for a while. */
@@ -350,6 +331,7 @@ export class ServerConnection
     if (this.#phase === Phase.CLOSED) return;
     this.#phase = Phase.REFUSED;
     this.#held = null;
+    this.#negotiation = null;
     this.#client.shutdown();
     if (this.#client.ended) {
       this.close();

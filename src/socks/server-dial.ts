@@ -174,7 +174,7 @@ export class ServerDial implements LegOwner, TimerHandler, NameHandler {
 }
 
 /** A name without control characters and spaces: what getaddrinfo can be asked. */
-function isResolvable(name: string): boolean {
+export function isResolvable(name: string): boolean {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
   return name.length > 0 && !/[\u0000-\u0020\u007f]/.test(name);
 }

@@ -24,6 +24,8 @@ export interface ConnectionEnvironment extends RelayEnvironment {
   /** Of sockets towards targets. */
   readonly mark: number;
   readonly device: string;
+  /** Where BIND listens; null: an address that suits the expected peer. */
+  readonly bindAddress: Endpoint | null;
   /** Connects to targets. */
   readonly sources: SourceAddresses;
   /** Where sockets that lead out are written down, or null. */

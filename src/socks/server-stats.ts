@@ -29,6 +29,14 @@ export class ServerStats {
   targetOctets = 0;
   /** Resets passed on. */
   resets = 0;
+  /** BINDs that wait for their connection. */
+  activeBinds = 0;
+  /** BINDs refused because there were too many; those nobody connected to. */
+  bindsFull = 0;
+  bindTimeouts = 0;
+  /** Connections to BINDs that were reset: from another than the expected address, refused by the access rules. */
+  bindForeign = 0;
+  bindNotAllowed = 0;
   activeAssociations = 0;
   /** Associations refused because there were too many. */
   associationsFull = 0;

@@ -1,5 +1,5 @@
 /**
- * The built-in SOCKS5 server: CONNECT and UDP ASSOCIATE (RFC 1928), user and password (RFC 1929).
+ * The built-in SOCKS server: CONNECT, BIND and UDP ASSOCIATE (RFC 1928), user and password (RFC 1929); SOCKS4 and 4a.
  *
  * It is the default upstream and must not be the bottleneck, so it lives on the same sockets, poller and memory as
  * everything else. This file owns the listening socket, the bounds and what all connections share. Clients are
@@ -43,6 +43,8 @@ export interface SocksServerOptions {
   readonly device?: string;
   /** Addresses of this host that connections to targets leave from, in turn; none: the kernel's choice. */
   readonly sources?: readonly Endpoint[];
+  /** Where BIND listens, an address of this host; none: one that suits the expected peer. */
+  readonly bindAddress?: Endpoint;
   /** Where sockets that lead out are written down. */
   readonly ownSockets?: OwnSockets;
   /** Rewrites every destination in place, before the access rules; replies keep the address that was asked for. */
@@ -92,6 +94,7 @@ export class SocksServer
   readonly credentials: CredentialTable | null;
   readonly mark: number;
   readonly device: string;
+  readonly bindAddress: Endpoint | null;
   readonly sources: SourceAddresses;
   readonly ownSockets: OwnSockets | null;
   readonly translate: ((destination: Endpoint) => void) | null;
@@ -123,6 +126,7 @@ export class SocksServer
       options.credentials === null ? null : new CredentialTable(options.credentials);
     this.mark = options.mark ?? 0;
     this.device = options.device ?? "";
+    this.bindAddress = options.bindAddress ?? null;
     this.sources = new SourceAddresses({
       addon: this.addon,
       timers,
