@@ -1,19 +1,34 @@
 /** `tun2socks proxy`: the built-in SOCKS server alone. */
 
 import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { TunnelError } from "../errors.ts";
 import { createLog, type Log, type LogLevel } from "../log.ts";
 import { Loop } from "../loop.ts";
 import { MEMORY_OCTETS_WITH_SERVER, mapMemory } from "../memory.ts";
 import { addon } from "../native/binding.ts";
+import { type AccessRule, parseAccessRule } from "../socks/access-rules.ts";
 import { parseUserFile } from "../socks/credentials.ts";
 import { SocksServer } from "../socks/server.ts";
-import { type Endpoint, formatAddress, formatEndpoint } from "../stack/wire/address.ts";
+import { HALF_CLOSED, IDLE } from "../stack/tcp/lifetimes.ts";
+import {
+  type Cidr,
+  type Endpoint,
+  formatAddress,
+  formatEndpoint,
+  parseCidr,
+} from "../stack/wire/address.ts";
 import { standardError } from "./error-line.ts";
 import { logLevel, value } from "./flags.ts";
 import { stopSignal } from "./stop-signal.ts";
-import { parseEndpoint, parsePath, parseSources, usage } from "./values.ts";
+import {
+  parseDuration,
+  parseEndpoint,
+  parseInteger,
+  parsePath,
+  parseSources,
+  usage,
+} from "./values.ts";
 
 interface ProxyFlags {
   readonly listen: Endpoint;
@@ -21,13 +36,21 @@ interface ProxyFlags {
   readonly userFile?: string;
   readonly open: boolean;
   readonly allowPrivate: boolean;
+  readonly allowClient: readonly Cidr[];
   readonly bindAddress?: Endpoint;
+  readonly maxClients?: number;
+  readonly maxPerClient?: number;
+  readonly tcpIdle: number;
+  readonly tcpHalfClosed: number;
   readonly logLevel: LogLevel;
 }
 
 const DEFAULT_LISTEN = "127.0.0.1:1080";
+/** Connections of one address, when others than this host's programs can be clients. */
+const MAX_PER_CLIENT = 1024;
 
 export function proxyCommand(setStatus: (status: number) => void): Command {
+  const rules: AccessRule[] = [];
   return new Command("proxy")
     .summary("the built-in SOCKS server alone")
     .description(
@@ -47,22 +70,77 @@ export function proxyCommand(setStatus: (status: number) => void): Command {
     )
     .option("--open", "listen beyond loopback without a user", false)
     .option("--allow-private", "serve the destinations named below, too", false)
-    .addOption(logLevel())
+    .addOption(accessRule(rules, true))
+    .addOption(accessRule(rules, false))
+    .addOption(allowClient())
     .option(
       "--bind-address <ip>",
       "where BIND listens (default: what suits the peer)",
       value("--bind-address", parseBindAddress),
     )
+    .option(
+      "--max-clients <n>",
+      "connections at a time; more wait (default: 8144)",
+      value("--max-clients", (text) => parseInteger(text, 1, 65535)),
+    )
+    .option(
+      "--max-per-client <n>",
+      `the same of one address; 0: any (default: ${MAX_PER_CLIENT}, on loopback 0)`,
+      value("--max-per-client", (text) => parseInteger(text, 0, 65535)),
+    )
+    .option(
+      "--tcp-idle <time>",
+      "silence that ends a connection (default: 2h4m)",
+      value("--tcp-idle", parseDuration),
+      IDLE,
+    )
+    .option(
+      "--tcp-half-closed <t>",
+      "the same once one side has finished (default: 10m)",
+      value("--tcp-half-closed", parseDuration),
+      HALF_CLOSED,
+    )
+    .addOption(logLevel())
     .addHelpText(
       "after",
       `
-Refused without --allow-private: this host, link-local addresses (there clouds
-have their metadata) and, for clients on other hosts, private networks.
+A rule is all, an address or a prefix, and ports or not: 10.0.0.0/8:80,8000-8999.
+The first that matches decides. Else refused without --allow-private: this host,
+link-local addresses (there clouds have their metadata) and, for clients on
+other hosts, private networks; --allow opens such a prefix, --allow all does not.
 With users SOCKS4, which has no passwords, is refused.
 --log-level debug tells what was refused.
 Exit status: 0, 2 usage, 77 permission, 1 otherwise.`,
     )
-    .action(async (flags: ProxyFlags) => setStatus(await proxy(flags)));
+    .action(async (flags: ProxyFlags) => setStatus(await proxy(flags, rules)));
+}
+
+/** --allow and --deny: one list, in the order of the command line. */
+function accessRule(rules: AccessRule[], isAllow: boolean): Option {
+  const flag = isAllow ? "--allow" : "--deny";
+  const parse = value(flag, (text) => {
+    const rule = parseAccessRule(isAllow, text);
+    if (rule === null) {
+      throw usage(`"${text}" is not a rule`, "write all:25, 10.0.0.0/8, [2001:db8::1]:80,443");
+    }
+    return rule;
+  });
+  const what = `${isAllow ? "serve" : "refuse"} this destination; may be repeated`;
+  return new Option(`${flag} <rule>`, what).argParser((text) => {
+    rules.push(parse(text));
+  });
+}
+
+function allowClient(): Option {
+  const parse = value("--allow-client", (text) => {
+    const cidr = parseCidr(text);
+    if (cidr === null)
+      throw usage(`"${text}" is not a prefix`, "write 192.0.2.0/24 or 2001:db8::1");
+    return cidr;
+  });
+  return new Option("--allow-client <cidr>", "only these may be clients; may be repeated")
+    .argParser((text, earlier: readonly Cidr[]) => [...earlier, parse(text)])
+    .default([]);
 }
 
 function parseBindAddress(text: string): Endpoint {
@@ -71,7 +149,7 @@ function parseBindAddress(text: string): Endpoint {
   return address as Endpoint;
 }
 
-async function proxy(flags: ProxyFlags): Promise<number> {
+async function proxy(flags: ProxyFlags, rules: readonly AccessRule[]): Promise<number> {
   const log = createLog(flags.logLevel, standardError);
   const stopped = stopSignal();
   const credentials = readCredentials(flags, log);
@@ -86,10 +164,22 @@ async function proxy(flags: ProxyFlags): Promise<number> {
         credentials,
         allowPrivate: flags.allowPrivate,
         open: flags.open,
+        rules,
+        allowClients: flags.allowClient,
+        maxPerClient: flags.maxPerClient ?? (flags.listen.isLoopback ? 0 : MAX_PER_CLIENT),
+        tcpIdle: flags.tcpIdle,
+        tcpHalfClosed: flags.tcpHalfClosed,
+        ...(flags.maxClients === undefined ? {} : { maxClients: flags.maxClients }),
         ...(flags.bindAddress === undefined ? {} : { bindAddress: flags.bindAddress }),
       },
       { addon: native, poller: loop.poller!, memory, timers: loop.timers, log, turn: loop },
     );
+    if (flags.maxClients !== undefined && flags.maxClients > server.maxConnections) {
+      throw usage(
+        `cannot use --max-clients: there is memory for ${server.maxConnections}`,
+        "write no more",
+      );
+    }
     const { port } = server.listen();
     flags.listen.port = port;
     log.info?.(

@@ -6,23 +6,29 @@
  * are not on this host, private networks. Names are judged by what they resolve to, address by address, so a name
  * that points inside opens nothing (no DNS rebinding). An IPv4 address inside an IPv6 one (NAT64, RFC 6052; 6to4,
  * RFC 3056) is judged too. Groups are refused always: SOCKS has no way to join them.
+ *
+ * The user's rules come first, and what none of them matches is judged as above. An allowed prefix opens what is in it;
+ * "all", or all of a family, is too wide to be meant as a way inside.
  */
 
 import type { Addon } from "../native/binding.ts";
 import { Endpoint } from "../stack/wire/address.ts";
+import type { AccessRule } from "./access-rules.ts";
 import { readWords } from "./words.ts";
 
 /** Why a destination is refused; "allowed" if it is not. */
-export type Verdict = "allowed" | "group" | "own-host" | "link-local" | "private";
+export type Verdict = "allowed" | "rule" | "group" | "own-host" | "link-local" | "private";
 
 /** The rules of one server. */
 export class AccessPolicy {
   readonly #allowPrivate: boolean;
+  readonly #rules: readonly AccessRule[];
   readonly #inner = new Endpoint();
   #own: readonly Endpoint[] = [];
 
-  constructor(allowPrivate: boolean) {
+  constructor(allowPrivate: boolean, rules: readonly AccessRule[] = []) {
     this.#allowPrivate = allowPrivate;
+    this.#rules = rules;
   }
 
   /** The addresses of this host, for instance {@link ownAddresses}. */
@@ -30,23 +36,35 @@ export class AccessPolicy {
     this.#own = own;
   }
 
-  /** Judges `destination` for `client`; ports do not matter. Allocates nothing. */
+  /** Judges `destination` for `client`; only rules know ports. Allocates nothing. */
   judge(client: Endpoint, destination: Endpoint): Verdict {
     const verdict = this.#judgeAsWritten(client, destination);
     if (verdict !== "allowed" || destination.isV4) return verdict;
     const inner = embeddedV4(destination);
     if (inner === 0) return verdict;
-    return this.#judgeAsWritten(client, this.#inner.set(0, 0, 0xffff, inner, 0));
+    return this.#judgeAsWritten(client, this.#inner.set(0, 0, 0xffff, inner, destination.port));
   }
 
   #judgeAsWritten(client: Endpoint, destination: Endpoint): Verdict {
     if (destination.isMulticast || destination.isBroadcast) return "group";
+    const rule = this.#ruleFor(destination);
+    if (rule !== null && !rule.isAllow) return "rule";
+    if (rule?.isSpecific === true) return "allowed";
     if (this.#allowPrivate) return "allowed";
     if (destination.isLoopback || destination.isUnspecified) return "own-host";
     if (destination.isLinkLocal || isEc2Metadata(destination)) return "link-local";
     if (this.#isOwn(destination)) return "own-host";
     if ((destination.isPrivate || isLocalUse(destination)) && !client.isLoopback) return "private";
     return "allowed";
+  }
+
+  #ruleFor(destination: Endpoint): AccessRule | null {
+    const rules = this.#rules;
+    for (let i = 0; i < rules.length; i++) {
+      const rule = rules[i] as AccessRule;
+      if (rule.matches(destination)) return rule;
+    }
+    return null;
   }
 
   #isOwn(destination: Endpoint): boolean {

@@ -5,7 +5,7 @@
  * slot, and the reading side is not watched until it is gone: at most one slot per direction, whatever the speeds. An
  * end of stream becomes a FIN, and the other direction lives on. A reset becomes a reset, after all that was received
  * before it has been acknowledged by the other side (or {@link RESET_DEADLINE} has passed), so that nobody mistakes
- * a broken transfer for a short one. Nothing is allocated per read.
+ * a broken transfer for a short one. Silence ends it by resets both ways. Nothing is allocated per read.
  */
 
 import { constants } from "node:os";
@@ -18,6 +18,9 @@ import type { LegEnvironment, LegOwner, ServerLeg } from "./server-leg.ts";
 export interface RelayEnvironment extends LegEnvironment {
   readonly timers: Timers;
   readonly stats: RelayStats;
+  /** Silence, ms, that ends a relay, and one that one side has finished; 0: none does. */
+  readonly tcpIdle: number;
+  readonly tcpHalfClosed: number;
 }
 
 export interface RelayStats {
@@ -26,6 +29,9 @@ export interface RelayStats {
   targetOctets: number;
   /** Resets passed on. */
   resets: number;
+  /** Ended for silence. */
+  idleEnded: number;
+  halfClosedEnded: number;
 }
 
 export interface RelayOwner {
@@ -48,10 +54,14 @@ export class ServerRelay implements LegOwner, TimerHandler {
   readonly #row: Int32Array;
   readonly #timers: Timers;
   readonly #stats: RelayStats;
+  readonly #idle: number;
+  readonly #halfClosed: number;
   readonly #client: ServerLeg;
   readonly #target: ServerLeg;
   readonly #owner: RelayOwner;
   readonly #timer = new Timer(this);
+  /** When octets moved last. */
+  #lastActive = 0;
   /** The leg that will be reset once it has acknowledged everything. */
   #resetting: ServerLeg | null = null;
   #resetDeadline = 0;
@@ -68,6 +78,8 @@ export class ServerRelay implements LegOwner, TimerHandler {
     this.#row = environment.row;
     this.#timers = environment.timers;
     this.#stats = environment.stats;
+    this.#idle = environment.tcpIdle;
+    this.#halfClosed = environment.tcpHalfClosed;
     this.#client = client;
     this.#target = target;
     this.#owner = owner;
@@ -78,6 +90,7 @@ export class ServerRelay implements LegOwner, TimerHandler {
   /** Starts; what the client sent early is already kept by the target's leg, and its end of stream noted. */
   start(): void {
     const target = this.#target;
+    this.#watchSilence();
     if (target.slot >= 0) this.#drain(target);
     else if (this.#client.ended) target.shutdown();
     this.#settle();
@@ -110,6 +123,12 @@ export class ServerRelay implements LegOwner, TimerHandler {
   }
 
   onTimer(): void {
+    if (this.#resetting === null) this.#onSilence();
+    else this.#onResetDelay();
+  }
+
+  /** The end of a reset's wait, or a look at it. */
+  #onResetDelay(): void {
     const leg = this.#resetting as ServerLeg;
     const waiting = leg.slot >= 0 || this.#addon.outstanding(leg.fd) > 0;
     if (waiting && this.#timers.now() < this.#resetDeadline) {
@@ -117,6 +136,32 @@ export class ServerRelay implements LegOwner, TimerHandler {
     } else {
       this.#finish();
     }
+  }
+
+  /** Counts silence from now on. */
+  #watchSilence(): void {
+    this.#lastActive = this.#timers.now();
+    const limit = this.#limit;
+    if (limit > 0) this.#timers.set(this.#timer, this.#lastActive + limit);
+    else this.#timers.clear(this.#timer);
+  }
+
+  get #limit(): number {
+    return this.#client.ended || this.#target.ended ? this.#halfClosed : this.#idle;
+  }
+
+  /** The limit on silence may have passed; the timer is set anew only here, not when octets move. */
+  #onSilence(): void {
+    const deadline = this.#lastActive + this.#limit;
+    if (this.#timers.now() < deadline) {
+      this.#timers.set(this.#timer, deadline);
+      return;
+    }
+    if (this.#client.ended || this.#target.ended) this.#stats.halfClosedEnded++;
+    else this.#stats.idleEnded++;
+    this.#client.reset();
+    this.#target.reset();
+    this.#finish();
   }
 
   #other(leg: ServerLeg): ServerLeg {
@@ -144,6 +189,7 @@ export class ServerRelay implements LegOwner, TimerHandler {
         else this.#break(from);
         return;
       }
+      this.#lastActive = this.#timers.now();
       if (from === this.#client) this.#stats.clientOctets += received;
       else this.#stats.targetOctets += received;
       row[1] = received;
@@ -166,6 +212,7 @@ export class ServerRelay implements LegOwner, TimerHandler {
   #drain(leg: ServerLeg): void {
     const source = this.#other(leg);
     const result = leg.sendKept();
+    this.#lastActive = this.#timers.now();
     if (result === -EAGAIN) return;
     if (result < 0) this.#refused(leg);
     else if (source.ended) leg.shutdown();
@@ -174,6 +221,7 @@ export class ServerRelay implements LegOwner, TimerHandler {
 
   #end(from: ServerLeg, to: ServerLeg): void {
     from.ended = true;
+    this.#watchSilence();
     if (to.slot < 0) to.shutdown();
   }
 

@@ -6,6 +6,9 @@ export class ServerStats {
   /** Connections accepted. */
   accepted = 0;
   activeConnections = 0;
+  /** Closed as soon as they were accepted: their address may not, or has too many already. */
+  clientsNotAllowed = 0;
+  clientsTooMany = 0;
   /** Times that accepting paused because the server was full, and because descriptors or memory ran out. */
   acceptFull = 0;
   acceptExhausted = 0;
@@ -29,6 +32,9 @@ export class ServerStats {
   targetOctets = 0;
   /** Resets passed on. */
   resets = 0;
+  /** Ended for silence: of both ends, and of the other once one had finished. */
+  idleEnded = 0;
+  halfClosedEnded = 0;
   /** BINDs that wait for their connection. */
   activeBinds = 0;
   /** BINDs refused because there were too many; those nobody connected to. */

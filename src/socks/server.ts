@@ -13,9 +13,17 @@ import { type Log, LogLimiter } from "../log.ts";
 import { type Addon, DGRAM_RX_ROW, DGRAM_TX_ROW, Epoll } from "../native/binding.ts";
 import type { Poller, PollHandler } from "../native/poller.ts";
 import { Timer, type TimerHandler, type Timers } from "../stack/timer-wheel.ts";
-import { Endpoint, formatEndpoint, parseAddress } from "../stack/wire/address.ts";
+import {
+  type Cidr,
+  Endpoint,
+  formatAddress,
+  formatEndpoint,
+  parseAddress,
+} from "../stack/wire/address.ts";
 import { AccessPolicy, ownAddresses, type Verdict } from "./access.ts";
+import type { AccessRule } from "./access-rules.ts";
 import { SlotPool } from "./buffers.ts";
+import { ClientTable } from "./client-table.ts";
 import { CredentialTable } from "./credentials.ts";
 import { type Lookup, NameResolver, type Turn } from "./name-resolver.ts";
 import type { OwnSockets } from "./own-sockets.ts";
@@ -34,6 +42,16 @@ export interface SocksServerOptions {
   readonly port: number;
   /** User → password; null: anyone who reaches the port. */
   readonly credentials: ReadonlyMap<string, string> | null;
+  /** Destinations, in order; what none matches is judged by `allowPrivate`. */
+  readonly rules?: readonly AccessRule[];
+  /** Who may be a client; none: everyone. */
+  readonly allowClients?: readonly Cidr[];
+  /** Clients at a time, at most as many as there is memory for; and of them with one address. 0: no other limit. */
+  readonly maxClients?: number;
+  readonly maxPerClient?: number;
+  /** Silence, ms, that ends a connection, and one that one side has finished; 0: none does. */
+  readonly tcpIdle?: number;
+  readonly tcpHalfClosed?: number;
   /** Opens private networks, link-local and this host itself to clients. */
   readonly allowPrivate: boolean;
   /** Listen beyond loopback without credentials. */
@@ -103,7 +121,10 @@ export class SocksServer
   readonly received: Int32Array = new Int32Array(MAX_DATAGRAMS * DGRAM_RX_ROW);
   readonly sending: Int32Array = new Int32Array(MAX_DATAGRAMS * DGRAM_TX_ROW);
   readonly #options: SocksServerOptions;
+  readonly tcpIdle: number;
+  readonly tcpHalfClosed: number;
   readonly #policy: AccessPolicy;
+  readonly #clients: ClientTable;
   readonly #connections = new Set<ServerConnection>();
   readonly #timer = new Timer(this);
   readonly #limiter = new LogLimiter();
@@ -120,7 +141,8 @@ export class SocksServer
     this.timers = timers;
     this.log = environment.log;
     this.slots = new SlotPool(memory.pagesStart, memory.pagesEnd, timers, memory.released);
-    this.maxConnections = Math.floor(this.slots.capacity / 2);
+    const room = Math.floor(this.slots.capacity / 2);
+    this.maxConnections = Math.min(room, options.maxClients || room);
     this.names = new NameResolver(environment.turn, environment.lookup);
     this.credentials =
       options.credentials === null ? null : new CredentialTable(options.credentials);
@@ -136,7 +158,10 @@ export class SocksServer
     });
     this.ownSockets = options.ownSockets ?? null;
     this.translate = options.translate ?? null;
-    this.#policy = new AccessPolicy(options.allowPrivate);
+    this.tcpIdle = options.tcpIdle ?? 0;
+    this.tcpHalfClosed = options.tcpHalfClosed ?? 0;
+    this.#policy = new AccessPolicy(options.allowPrivate, options.rules);
+    this.#clients = new ClientTable(options.allowClients ?? [], options.maxPerClient ?? 0);
   }
 
   /**
@@ -231,7 +256,10 @@ export class SocksServer
   /** Room, or a descriptor, for another client. */
   onConnectionClosed(connection: ServerConnection): void {
     const wasFull = this.#connections.size >= this.maxConnections;
-    if (this.#connections.delete(connection)) this.stats.activeConnections--;
+    if (this.#connections.delete(connection)) {
+      this.stats.activeConnections--;
+      this.#clients.leave(connection.peer);
+    }
     const wasExhausted = this.#timer.deadline >= 0;
     if (!wasFull && !wasExhausted) return;
     this.timers.clear(this.#timer);
@@ -253,11 +281,27 @@ export class SocksServer
 
   #accept(fd: number): void {
     const peer = readWords(this.address, 0, new Endpoint());
+    const admission = this.#clients.enter(peer);
+    if (admission !== "admitted") {
+      this.#turnAway(fd, peer, admission);
+      return;
+    }
     this.stats.accepted++;
     this.stats.activeConnections++;
     const connection = new ServerConnection(this, fd, peer, this);
     this.#connections.add(connection);
     connection.start();
+  }
+
+  #turnAway(fd: number, peer: Endpoint, why: "not-allowed" | "too-many"): void {
+    this.addon.close(fd);
+    if (why === "not-allowed") {
+      this.stats.clientsNotAllowed++;
+      this.log.debug?.(`proxy: ${formatEndpoint(peer)} may not be a client`);
+    } else {
+      this.stats.clientsTooMany++;
+      this.#warn("per-client", `${formatAddress(peer)} has too many connections, more are closed`);
+    }
   }
 
   #backOff(): void {

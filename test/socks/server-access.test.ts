@@ -2,8 +2,18 @@ import { networkInterfaces } from "node:os";
 import { afterEach, expect, test } from "vitest";
 import { addon } from "../../src/native/binding.ts";
 import { AccessPolicy, ownAddresses } from "../../src/socks/access.ts";
+import { type AccessRule, parseAccessRule } from "../../src/socks/access-rules.ts";
 import { type Endpoint, formatAddress, parseAddress } from "../../src/stack/wire/address.ts";
-import { Client, closeAll, GREETING, openServer, request } from "./server-harness.ts";
+import {
+  Client,
+  closeAll,
+  connected,
+  GREETING,
+  listen,
+  openServer,
+  request,
+  until,
+} from "./server-harness.ts";
 
 afterEach(closeAll);
 
@@ -144,4 +154,139 @@ test("a refused destination gets 02, by address and by name", async () => {
     expect((await client.take(12))?.slice(2, 4)).toEqual([5, 2]);
   }
   expect(server.stats.notAllowed).toBe(4);
+});
+
+/** "+" allows, "-" denies. */
+function rules(...texts: readonly string[]): AccessRule[] {
+  return texts.map((text) => {
+    const rule = parseAccessRule(text.startsWith("+"), text.slice(1));
+    if (rule === null) throw new Error(`no rule: ${text}`);
+    return rule;
+  });
+}
+
+function judgeBy(texts: readonly string[], destination: string, port: number): string {
+  const policy = new AccessPolicy(false, rules(...texts));
+  const endpoint = address(destination);
+  endpoint.port = port;
+  return policy.judge(REMOTE, endpoint);
+}
+
+test("the first rule that matches decides, by prefix and port", () => {
+  const list = ["+203.0.113.7:25", "-all:25,465-587", "-203.0.113.0/24", "-2001:db8::/32:80"];
+  for (const [destination, port, verdict] of [
+    ["203.0.113.7", 25, "allowed"],
+    ["203.0.113.7", 26, "rule"],
+    ["1.1.1.1", 25, "rule"],
+    ["1.1.1.1", 464, "allowed"],
+    ["1.1.1.1", 465, "rule"],
+    ["1.1.1.1", 587, "rule"],
+    ["1.1.1.1", 588, "allowed"],
+    ["2606:4700::1111", 25, "rule"],
+    ["2001:db8::1", 80, "rule"],
+    ["2001:db8::1", 81, "allowed"],
+    ["64:ff9b::203.0.113.9", 80, "rule"],
+  ] as const) {
+    expect([destination, port, judgeBy(list, destination, port)]).toEqual([
+      destination,
+      port,
+      verdict,
+    ]);
+  }
+});
+
+test("an allowed prefix opens what the default closes; all of a family does not, and groups stay closed", () => {
+  for (const [rule, destination, verdict] of [
+    ["+10.1.0.0/16", "10.1.2.3", "allowed"],
+    ["+10.1.0.0/16", "10.2.2.3", "private"],
+    ["+127.0.0.1", "127.0.0.1", "allowed"],
+    ["+169.254.169.254:80", "169.254.169.254", "allowed"],
+    ["+169.254.169.254:81", "169.254.169.254", "link-local"],
+    ["+fd00::/8", "fd12::1", "allowed"],
+    ["+all", "10.1.2.3", "private"],
+    ["+0.0.0.0/0", "127.0.0.1", "own-host"],
+    ["+::/0", "fd12::1", "private"],
+    ["+224.0.0.0/4", "224.0.0.1", "group"],
+  ] as const) {
+    expect([rule, judgeBy([rule], destination, 80)]).toEqual([rule, verdict]);
+  }
+});
+
+test("only what is allowed: the last rule denies all", () => {
+  const list = ["+203.0.113.0/24:443", "+all:53", "-all"];
+  expect(judgeBy(list, "203.0.113.9", 443)).toBe("allowed");
+  expect(judgeBy(list, "203.0.113.9", 80)).toBe("rule");
+  expect(judgeBy(list, "1.1.1.1", 53)).toBe("allowed");
+  expect(judgeBy(list, "10.0.0.1", 53)).toBe("private");
+  expect(judgeBy(list, "2606:4700::1111", 443)).toBe("rule");
+});
+
+test("rules are read as they are written, and nothing else is", () => {
+  const parsed = (text: string): unknown => {
+    const rule = parseAccessRule(true, text);
+    return rule === null ? null : [rule.cidr?.bits ?? "all", rule.ports];
+  };
+  for (const [text, expected] of [
+    ["all", ["all", []]],
+    ["all:0-65535", ["all", [0, 65535]]],
+    ["192.0.2.1", [128, []]],
+    ["192.0.2.1:80", [128, [80, 80]]],
+    ["192.0.2.0/24:80,90-99", [120, [80, 80, 90, 99]]],
+    ["2001:db8::1", [128, []]],
+    ["2001:db8::/32", [32, []]],
+    ["2001:db8::/32:443", [32, [443, 443]]],
+    ["[2001:db8::1]:443", [128, [443, 443]]],
+    ["[2001:db8::/32]:443", [32, [443, 443]]],
+  ] as const) {
+    expect([text, parsed(text)]).toEqual([text, expected]);
+  }
+  for (const text of [
+    ...["", "any", "all:", "all:x", "all:80-", "all:9-8", "all:65536", "all:1,,2", "all:80:90"],
+    ...["192.0.2.1:", "192.0.2.0/33", "192.0.2:80", "[2001:db8::1]443", "2001:db8::/129:1"],
+    ...["example.com", "example.com:80", " 192.0.2.1", "192.0.2.1/24/8"],
+  ]) {
+    expect([text, parsed(text)]).toEqual([text, null]);
+  }
+});
+
+test("rules hold for CONNECT by address and by name, and the next address of a name is tried", async () => {
+  const target = await listen((socket) => socket.end("hello"));
+  const { server, port } = openServer(
+    { rules: rules("-127.0.0.2", "-127.0.0.1:1") },
+    { lookup: (_name, done) => setImmediate(done, ["127.0.0.2", "127.0.0.1"]) },
+  );
+  const refused = new Client(port);
+  refused.write(...GREETING, ...request(1));
+  expect((await refused.take(12))?.slice(2, 4)).toEqual([5, 2]);
+  const client = new Client(port);
+  client.write(...GREETING, 5, 1, 0, 3, 1, 65, target >> 8, target & 255);
+  expect((await client.take(12))?.[3]).toBe(0);
+  expect(server.stats).toMatchObject({ notAllowed: 1, granted: 1 });
+});
+
+test("who is no allowed client is closed without an answer, and counted", async () => {
+  const cidr = { address: address("127.0.0.0"), bits: 96 + 31 };
+  const { server, port } = openServer({ allowClients: [cidr] });
+  const client = new Client(port);
+  client.write(...GREETING);
+  expect(await client.take(2)).toEqual([5, 0]);
+  const other = new Client(port, "127.0.0.1", "127.0.0.2");
+  await until(() => other.ended || other.closed);
+  expect(other.received.length).toBe(0);
+  expect(server.stats).toMatchObject({ accepted: 1, clientsNotAllowed: 1, activeConnections: 1 });
+});
+
+test("one address has no more connections than its limit, others still have theirs", async () => {
+  const { server, port } = openServer({ maxPerClient: 2 });
+  const target = await listen((socket) => socket.pipe(socket));
+  const clients = [await connected(port, target), await connected(port, target)];
+  const third = new Client(port);
+  await until(() => third.ended || third.closed);
+  const other = new Client(port, "127.0.0.1", "127.0.0.2");
+  other.write(...GREETING);
+  expect(await other.take(2)).toEqual([5, 0]);
+  expect(server.stats).toMatchObject({ accepted: 3, clientsTooMany: 1 });
+  clients[0]?.socket.destroy();
+  await until(() => server.stats.activeConnections === 2);
+  await connected(port, target);
 });

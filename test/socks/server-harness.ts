@@ -131,8 +131,9 @@ export class Client {
   closed = false;
   readonly #waiting: Array<() => void> = [];
 
-  constructor(port: number, host = "127.0.0.1") {
-    this.socket = connect({ port, host, allowHalfOpen: true, noDelay: true });
+  constructor(port: number, host = "127.0.0.1", localAddress?: string) {
+    const from = localAddress === undefined ? {} : { localAddress };
+    this.socket = connect({ port, host, ...from, allowHalfOpen: true, noDelay: true });
     sockets.push(this.socket);
     this.socket.on("data", (chunk: Buffer) => {
       this.received = Buffer.concat([this.received, chunk]);

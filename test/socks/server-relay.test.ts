@@ -343,3 +343,65 @@ test("slots unused for a while go back to the system", async () => {
   for (let i = 0; i < 3; i++) advance(5000);
   expect(full - addon().resident()).toBeGreaterThanOrEqual(SLOT_OCTETS);
 });
+
+test("silence of both ends closes a connection by resets, and octets either way put it off", async () => {
+  const { server, port } = openServer({ tcpIdle: 60_000, tcpHalfClosed: 10_000 });
+  const target = await heldTarget();
+  const client = await connected(port, target.port);
+  const socket = await target.socket;
+  socket.resume();
+  advance(59_000);
+  client.write(1);
+  await until(() => server.stats.clientOctets === 1);
+  advance(59_000);
+  socket.write("x");
+  await client.take(1);
+  advance(59_000);
+  expect(server.stats.activeConnections).toBe(1);
+  const failed = once(socket, "error");
+  advance(1020);
+  expect(server.stats).toMatchObject({ activeConnections: 0, idleEnded: 1, halfClosedEnded: 0 });
+  expect(await client.outcome()).toBe("ECONNRESET");
+  expect((await failed)[0]).toMatchObject({ code: "ECONNRESET" });
+});
+
+test("a connection that one side has finished ends sooner", async () => {
+  const { server, port } = openServer({ tcpIdle: 60_000, tcpHalfClosed: 10_000 });
+  const target = await heldTarget();
+  const client = await connected(port, target.port);
+  const socket = await target.socket;
+  socket.on("error", () => {});
+  const ended = once(socket.resume(), "end");
+  advance(30_000);
+  client.socket.end();
+  await ended;
+  advance(9000);
+  socket.write("x");
+  await until(() => client.received.length === 1);
+  advance(9000);
+  expect(server.stats.activeConnections).toBe(1);
+  advance(1020);
+  expect(server.stats).toMatchObject({ activeConnections: 0, idleEnded: 0, halfClosedEnded: 1 });
+  expect(server.slots.lent).toBe(0);
+});
+
+test("clients that do not read, or never finish a message, keep no other waiting", async () => {
+  const { server, port } = openServer();
+  const flood = await listen((socket) => socket.write(Buffer.alloc(1 << 20)));
+  const quick = await listen((socket) => socket.pipe(socket));
+  const slow: Client[] = [];
+  for (let i = 0; i < 40; i++) {
+    const stalled = await connected(port, flood);
+    stalled.socket.pause();
+    const unfinished = new Client(port);
+    unfinished.write(5);
+    slow.push(stalled, unfinished);
+  }
+  const client = await connected(port, quick);
+  for (let i = 0; i < 100; i++) {
+    client.write(i);
+    expect(await client.take(1)).toEqual([i]);
+  }
+  // None of the slow ones has moved meanwhile: the quick one did not wait for them.
+  expect(server.stats.activeConnections).toBe(slow.length + 1);
+});

@@ -325,6 +325,16 @@ test("at the bound new clients wait, and are served when another leaves", async 
   expect(server.stats).toMatchObject({ accepted: 3, activeConnections: 2 });
 });
 
+test("a lower bound than memory sets is kept", async () => {
+  const { server, port } = openServer({ maxClients: 1 });
+  expect(server.maxConnections).toBe(1);
+  const clients = [new Client(port), new Client(port)];
+  await until(() => server.stats.acceptFull === 1);
+  clients[0]?.socket.destroy();
+  clients[1]?.write(...GREETING);
+  expect(await clients[1]?.take(2)).toEqual([5, 0]);
+});
+
 test("without descriptors accepting pauses without spinning, and goes on when there are some", async () => {
   const { server, port } = openServer();
   // A first connection loads what Node.js itself opens for one.
