@@ -191,6 +191,7 @@ export class Session {
         dialDeadline: DIAL_DEADLINE,
         // Of the built-in server it is known.
         pipeline: server === null ? (options.pipeline ?? "auto") : "on",
+        isHonest: server !== null,
         ...(ownSockets === null ? {} : { ownSockets }),
       };
       const upstream = openUpstreams(targets, environment, poolOptions(options));

@@ -11,6 +11,10 @@ export class RelayStats {
   tcpCancelled = 0;
   /** Flows ended by an RST because their upstream broke. */
   tcpUpstreamResets = 0;
+  /** Flows that their upstream granted and ended without an octet, before the client had finished. */
+  tcpUnheard = 0;
+  /** Those of them that were ended by an RST because their upstream says yes before it knows. */
+  tcpRefusedLate = 0;
   /** Flows that were sockets of ours come back through the device. */
   loops = 0;
   /** TCP flows, and datagrams, to an address of `--dns fake` that stands for no name. */

@@ -63,6 +63,10 @@ export class TcpRelay implements TcpHandler, Dial {
   #upstreamFinished = false;
   /** The stream broke while octets received before are still to be delivered. */
   #broken = false;
+  /** When the upstream granted it, ms. */
+  #openedAt = 0;
+  /** Octets came from the upstream, or their lack has been told. */
+  #heard = false;
   /** Octets [start, end) of a layered stream that wait. */
   #leftover: Uint8Array | null = null;
   #leftoverStart = 0;
@@ -144,6 +148,7 @@ export class TcpRelay implements TcpHandler, Dial {
     this.#state = OPEN;
     if (this.#stream?.shape === "direct") this.#direct = this.#stream;
     this.#context.dials.release(this);
+    this.#openedAt = this.#context.timers.now();
     this.#context.stats.tcpOpened++;
     this.#connection.accept();
   }
@@ -151,6 +156,7 @@ export class TcpRelay implements TcpHandler, Dial {
   refused(refusal: Refusal): void {
     if (this.#state !== WAITING) return;
     const answer = tcpAnswer(refusal);
+    this.#stream?.honesty?.refused(refusal);
     this.#context.logRefusal(this.#upstream, refusal);
     this.#context.log.debug?.(`tcp: ${answer}: ${refusal.error.message}`);
     if (answer === "forget") {
@@ -220,6 +226,7 @@ export class TcpRelay implements TcpHandler, Dial {
         else if (got !== -EAGAIN || this.#broken) this.#abandon();
         return;
       }
+      this.#heard = true;
       this.#context.stats.octetsDown += got;
       budget -= got;
       // A short read drained the socket. Readiness is level-triggered, so an end behind it is told again; a
@@ -231,6 +238,7 @@ export class TcpRelay implements TcpHandler, Dial {
   /** Upstream → client, layered shape. */
   receiveBytes(bytes: Uint8Array, start: number, end: number): void {
     if (this.#state !== OPEN) return;
+    this.#heard = true;
     this.#context.stats.octetsDown += end - start;
     const taken = this.#leftover === null ? this.#connection.write(bytes, start, end) : 0;
     if (start + taken === end) return;
@@ -274,8 +282,8 @@ export class TcpRelay implements TcpHandler, Dial {
 
   /** The upstream's end of stream: FIN to the client behind what waits. */
   #finishReceiving(): void {
-    if (this.#broken) {
-      // Reporting the error to send() cleared it in the kernel: what looks like an end now was a reset.
+    // Reporting the error to send() cleared it in the kernel: what looks like an end now was a reset.
+    if (this.#broken || this.#endedUnheard()) {
       this.#abandon();
       return;
     }
@@ -308,8 +316,21 @@ export class TcpRelay implements TcpHandler, Dial {
     return this.#direct === null && this.#leftover === null;
   }
 
+  /** The upstream ended, or broke. True: what it granted was a refusal (src/socks/honesty.ts). */
+  #endedUnheard(): boolean {
+    if (this.#heard || this.#clientFinished) return false;
+    this.#heard = true;
+    const { stats } = this.#context;
+    stats.tcpUnheard++;
+    if (this.#stream?.honesty?.endedUnheard(this.#destination, this.#openedAt) !== true)
+      return false;
+    stats.tcpRefusedLate++;
+    return true;
+  }
+
   /** RST to the client behind all that was delivered. */
   #abandon(): void {
+    this.#endedUnheard();
     this.#context.stats.tcpUpstreamResets++;
     this.#connection.resetWhenDrained();
     this.#closeStream();

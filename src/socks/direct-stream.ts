@@ -12,7 +12,7 @@ import type { Poller, PollHandler } from "../native/poller.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import type { Dial, DialOwner } from "./dial.ts";
 import { Command } from "./message.ts";
-import type { Destination, DirectStream, Refusal, StreamHandler } from "./ports.ts";
+import type { Destination, DirectStream, Honesty, Refusal, StreamHandler } from "./ports.ts";
 import type { SocksProxy } from "./proxy.ts";
 import type { ProxyHandshake } from "./proxy-handshake.ts";
 import { errnoRefusal } from "./refusal.ts";
@@ -72,6 +72,10 @@ export class DirectSocksStream implements DirectStream, PollHandler, DialOwner {
       this.#dial.refusal = refusal;
       proxy.environment.timers.set(this.#dial.timer, proxy.environment.timers.now());
     }
+  }
+
+  get honesty(): Honesty | null {
+    return this.#proxy.honesty;
   }
 
   // ---- dialling ----------------------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ export interface SocketEnvironment {
   readonly dialDeadline: number;
   /** Handshakes in one write: "auto" by default, where the proxy is found to take that. */
   readonly pipeline?: PipelineMode;
+  /** The proxy is known to answer only when it knows: nothing is held against it. */
+  readonly isHonest?: boolean;
   /** How long the proxy may be silent with octets outstanding, ms; USER_TIMEOUT of silence.ts by default. */
   readonly userTimeout?: number;
   /** Where sockets that lead out are written down. */

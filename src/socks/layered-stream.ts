@@ -9,7 +9,7 @@ import type { Socket } from "node:net";
 import { constants } from "node:os";
 import type { Endpoint } from "../stack/wire/address.ts";
 import type { Dial, DialOwner } from "./dial.ts";
-import type { Destination, LayeredStream, Refusal, StreamHandler } from "./ports.ts";
+import type { Destination, Honesty, LayeredStream, Refusal, StreamHandler } from "./ports.ts";
 import type { SocksProxy } from "./proxy.ts";
 import type { ProxyHandshake } from "./proxy-handshake.ts";
 import { errnoOf, errnoRefusal } from "./refusal.ts";
@@ -80,6 +80,10 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
     } else {
       this.#attempt(this.#dial);
     }
+  }
+
+  get honesty(): Honesty | null {
+    return this.#proxy.honesty;
   }
 
   // ---- dialling ----------------------------------------------------------------------------------------------

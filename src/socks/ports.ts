@@ -31,6 +31,17 @@ export interface Refusal {
   readonly error: TunnelError;
 }
 
+/** What a proxy's grants turned out to be worth. Whoever sees its flows end tells it. */
+export interface Honesty {
+  /** A CONNECT was refused. */
+  refused(refusal: Refusal): void;
+  /**
+   * A stream that was granted at `openedAt`, ms, has ended or broken before an octet came and before we ended it.
+   * True: this proxy says yes before it knows, so that it was a refusal.
+   */
+  endedUnheard(destination: Destination, openedAt: number): boolean;
+}
+
 export interface StreamHandler {
   /** CONNECT was granted: the stream carries octets from now on. */
   onOpen(): void;
@@ -50,6 +61,8 @@ export interface StreamHandler {
 
 export interface DirectStream {
   readonly shape: "direct";
+  /** Of the proxy in between; absent where none is, or none that might lie. */
+  readonly honesty?: Honesty | null;
   /** Octets received into `count` [offset, length] rows; 0 at end of stream; -errno (-EAGAIN: nothing now). */
   recv(rows: Int32Array, count: number): number;
   /** Octets of `count` rows that the socket took; -errno. After a short or -EAGAIN send, onWritable follows. */
@@ -67,6 +80,8 @@ export interface DirectStream {
 
 export interface LayeredStream {
   readonly shape: "layered";
+  /** As of a {@link DirectStream}. */
+  readonly honesty?: Honesty | null;
   /** Octets taken (copied); fewer than given: wait for onWritable. -errno when broken. */
   send(bytes: Uint8Array, start: number, end: number): number;
   pause(): void;

@@ -9,6 +9,7 @@ import { type Endpoint, parseAddress } from "../stack/wire/address.ts";
 import { type Dial, type DialOwner, DialPool } from "./dial.ts";
 import type { SocketEnvironment } from "./environment.ts";
 import { Handshake } from "./handshake.ts";
+import { ProxyHonesty } from "./honesty.ts";
 import { type Lookup, NameResolver } from "./name-resolver.ts";
 import { Pipelining } from "./pipelining.ts";
 import type { Destination, Refusal } from "./ports.ts";
@@ -29,6 +30,8 @@ export class SocksProxy {
   readonly credentials: Credentials | null;
   readonly resolver: NameResolver;
   readonly pipelining: Pipelining;
+  /** Null: known to be honest. */
+  readonly honesty: ProxyHonesty | null;
   /** Null without the addon. */
   readonly sources: SourceAddresses | null;
   /** The first descriptor that a stream may not have. */
@@ -56,7 +59,8 @@ export class SocksProxy {
       user === null ? null : { user: octets.encode(user), password: octets.encode(password ?? "") };
     this.resolver = new NameResolver(environment.turn, lookup);
     this.pipelining = new Pipelining(this.label, user !== null, environment);
-    const { addon } = environment;
+    const { addon, timers, log } = environment;
+    this.honesty = environment.isHonest === true ? null : new ProxyHonesty(this.label, timers, log);
     this.sources = addon === null ? null : new SourceAddresses({ ...environment, addon });
     const nofile = environment.nofile ?? addon?.nofile().hard ?? Number.MAX_SAFE_INTEGER;
     this.descriptorLimit = Math.max(nofile - RESERVED_DESCRIPTORS, nofile >> 1);

@@ -7,7 +7,7 @@
 import { constants } from "node:os";
 import { SocksAssociation } from "../socks/association.ts";
 import { type DatagramHandler, type DatagramSocket, MAX_QUEUED } from "../socks/datagram-socket.ts";
-import { Command } from "../socks/message.ts";
+import { Command, udpHeaderLength } from "../socks/message.ts";
 import type { Association, AssociationHandler, Destination, Refusal } from "../socks/ports.ts";
 import { Endpoint } from "../stack/wire/address.ts";
 import { ChainRefusal } from "./chain-refusal.ts";
@@ -33,6 +33,14 @@ export class ChainAssociation implements Association {
     );
   }
 
+  maxPayload(to: Destination): number {
+    const association = this.#association;
+    if (association === null) return 0;
+    // The header for this proxy is payload to those before it.
+    const before = this.#socket.maxPayload - udpHeaderLength(to.name, to.endpoint);
+    return Math.min(association.maxPayload(to), before);
+  }
+
   send(to: Destination, start: number, end: number, segment: number): boolean {
     return this.#association?.send(to, start, end, segment) ?? false;
   }
@@ -54,6 +62,7 @@ export class ChainAssociation implements Association {
       {
         proxy: chain.proxy,
         counters: chain.counters,
+        fragments: chain.fragments,
         openControl: (control) => new ChainStream(chain, Command.UDP_ASSOCIATE, null, control),
         createSocket: (receiver) => socket.lead(receiver),
       },
@@ -118,6 +127,16 @@ class ChainDatagrams implements DatagramSocket, AssociationHandler {
   }
 
   // ---- the socket --------------------------------------------------------------------------------------------------
+
+  /** That is for those before to know. */
+  hasRoute(): boolean {
+    return true;
+  }
+
+  /** Octets of a datagram to the relay, this proxy's header included. */
+  get maxPayload(): number {
+    return this.#association?.maxPayload(this.#destination) ?? 0;
+  }
 
   open(relay: Endpoint): number {
     if (this.#association === null) return -EPIPE;

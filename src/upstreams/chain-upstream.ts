@@ -22,6 +22,7 @@ import { SocksProxy } from "../socks/proxy.ts";
 import { NO_COMMAND, type ProxyHandshake } from "../socks/proxy-handshake.ts";
 import type { ProxyUrl } from "../socks/proxy-url.ts";
 import { SocksRefusal } from "../socks/refusal.ts";
+import { FragmentStore } from "../socks/udp-reassembly.ts";
 import { Endpoint, parseAddress } from "../stack/wire/address.ts";
 import { ChainAssociation } from "./chain-association.ts";
 import { ChainStream } from "./chain-stream.ts";
@@ -38,11 +39,14 @@ export class ChainUpstream implements ProxyUpstream {
   readonly server: Endpoint;
   /** Of all associations at this proxy. */
   readonly counters: AssociationCounters = new AssociationCounters();
+  /** What they received in pieces. */
+  readonly fragments: FragmentStore;
 
   constructor(before: ProxyUpstream, url: ProxyUrl, environment: SocketEnvironment) {
     const literal = parseAddress(url.host);
     this.before = before;
     this.proxy = new SocksProxy(url, environment);
+    this.fragments = new FragmentStore(environment.timers);
     this.label = `${before.label} -> ${this.proxy.label}`;
     this.server = (literal ?? UNKNOWN).clone();
     this.server.port = url.port;

@@ -65,6 +65,10 @@ export class PoolAssociation implements Association, AssociationHandler, TimerHa
 
   // ---- calls -----------------------------------------------------------------------------------------------------
 
+  maxPayload(to: Destination): number {
+    return (this.#association as Association).maxPayload(to);
+  }
+
   send(to: Destination, start: number, end: number, segment: number): boolean {
     return (this.#association as Association).send(to, start, end, segment);
   }

@@ -158,6 +158,18 @@ describe.skipIf(lacks("curl", "sshd", "ssh"))("through ssh -D, which has no UDP"
   });
 });
 
+test("through a proxy that says yes before it knows, one line tells, and refusals are resets", async () => {
+  world.start(world.server, [node, fixture("refusing-proxy.js"), SERVER_IPV4, "1087", "0"]);
+  await world.bound(world.server, 1087);
+  const hosts = [SERVER_IPV4, SERVER_IPV6, "10.77.0.1", SERVER_IPV4];
+  const { stdout, stderr } = await world.exec(
+    ["-p", `socks5://${SERVER_IPV4}:1087`, "--dns", "off"],
+    [node, fixture("ends.js"), "9", ...hosts],
+  );
+  expect(stdout).toMatch(/ ECONNRESET ECONNRESET\n$/);
+  expect(stderr.match(/says yes before it knows/g)?.length).toBe(1);
+});
+
 describe.skipIf(lacks("iperf3", "microsocks"))("iperf3 through microsocks", () => {
   test.each([
     ["up", []],

@@ -13,6 +13,7 @@ import type {
   AssociationHandler,
   Destination,
   DirectStream,
+  Honesty,
   LayeredStream,
   ProxyUpstream,
   Refusal,
@@ -60,6 +61,8 @@ export class ScriptedUpstream implements ProxyUpstream {
   probes = 0;
   closed = false;
   isFull = false;
+  /** Of the streams to come. */
+  honesty: Honesty | null = null;
   readonly #memory: MemoryLayout;
 
   constructor(memory: MemoryLayout, label = "socks5://scripted") {
@@ -81,6 +84,7 @@ export class ScriptedUpstream implements ProxyUpstream {
   connect(destination: Destination, handler: StreamHandler): Stream {
     const kind = this.shape === "direct" ? ScriptedDirect : ScriptedLayered;
     const stream = new kind(this.#memory, destination, handler);
+    stream.honesty = this.honesty;
     this.streams.push(stream);
     return stream;
   }
@@ -118,6 +122,7 @@ abstract class ScriptedEnd {
   sendError = 0;
   /** Calls of send. */
   sends = 0;
+  honesty: Honesty | null = null;
   protected readonly memory: MemoryLayout;
   protected readonly handler: StreamHandler;
 
