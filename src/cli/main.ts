@@ -12,6 +12,7 @@ import { addon } from "../native/binding.ts";
 import { demoCommand } from "./demo.ts";
 import { standardOutput, writeError } from "./error-line.ts";
 import { EXEC_FAILED, execCommand } from "./exec.ts";
+import { probeCommand } from "./probe.ts";
 import { proxyCommand } from "./proxy.ts";
 import { runCommand } from "./run.ts";
 import { usage } from "./values.ts";
@@ -82,6 +83,7 @@ function createProgram(setStatus: (status: number) => void): Command {
     execCommand(setStatus),
     runCommand(setStatus),
     proxyCommand(setStatus),
+    probeCommand(setStatus),
     demoCommand(setStatus),
   ]) {
     program.addCommand(command.copyInheritedSettings(program));

@@ -6,7 +6,6 @@
 
 import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
 import { Endpoint } from "../stack/wire/address.ts";
-import { Command } from "./message.ts";
 import type { Destination, Refusal } from "./ports.ts";
 import type { Credentials, ProxyHandshake } from "./proxy-handshake.ts";
 
@@ -47,17 +46,19 @@ export class Dial implements TimerHandler {
   #owner: DialOwner | null = null;
   #command = 0;
   #name: string | null = null;
+  #isNamed = false;
   readonly #endpoint = new Endpoint();
 
   constructor(handshake: ProxyHandshake) {
     this.handshake = handshake;
   }
 
-  /** `destination` null: nothing, or all zero for an association. */
+  /** `destination` null: nothing, or all zero. */
   prepare(owner: DialOwner, command: number, destination: Destination | null): void {
     this.#owner = owner;
     this.#command = command;
     this.#name = destination?.name ?? null;
+    this.#isNamed = destination !== null;
     if (destination === null) this.#endpoint.set(0, 0, 0, 0, 0);
     else this.#endpoint.copy(destination.endpoint);
     this.refusal = null;
@@ -83,7 +84,7 @@ export class Dial implements TimerHandler {
     const { server } = this;
     // RFC 1928 §4 lets a client that does not know its source send zeros; Dante takes the family of the relay from
     // them, so they must be of the control connection's.
-    if (this.#command === Command.UDP_ASSOCIATE) {
+    if (!this.#isNamed) {
       this.#endpoint.set(0, 0, server.isV4 ? 0xffff : 0, 0, 0);
     }
     const { ahead } = this;

@@ -162,7 +162,8 @@ export class Handshake implements ProxyHandshake {
     if (this.#step === Step.REPLY && this.#command === Command.CONNECT) {
       this.#refuse("reply", "it closed the connection instead of a reply", Reply.GENERAL_FAILURE);
     } else if (this.#step === Step.REPLY) {
-      const why = "it closed the connection instead of a reply; does it do UDP?";
+      const what = this.#command === Command.BIND ? "BIND" : "UDP";
+      const why = `it closed the connection instead of a reply; does it do ${what}?`;
       this.#refuse("reply", why, Reply.COMMAND_NOT_SUPPORTED);
     } else if (this.#step === Step.STATUS) {
       this.#refuse(

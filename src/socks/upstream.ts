@@ -98,6 +98,14 @@ export class SocksUpstream implements ProxyUpstream {
     return new SocksAssociation(this.#parts, handler);
   }
 
+  /**
+   * Asks for any command; `destination` null: zeros of the proxy's family. During onOpen the stream's `handshake` tells
+   * the address that the server gave. Of BIND it is the first reply; the second is the stream's first octets.
+   */
+  request(command: number, destination: Destination | null, handler: StreamHandler): ControlStream {
+    return this.#dial(command, destination, handler);
+  }
+
   async probe(): Promise<Refusal | null> {
     await this.resolve();
     const { turn } = this.#proxy.environment;

@@ -27,7 +27,10 @@ afterEach(() => {
 });
 
 describe("help", () => {
-  const pages = [["--help"], ...["exec", "run", "proxy", "demo"].map((name) => [name, "--help"])];
+  const pages = [
+    ["--help"],
+    ...["exec", "run", "proxy", "probe", "demo"].map((name) => [name, "--help"]),
+  ];
 
   test.each(pages)("%s %s fits a screen of 24 lines and 80 columns", async (...argv) => {
     expect(await main(argv)).toBe(0);
