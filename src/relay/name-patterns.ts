@@ -37,8 +37,8 @@ export function lowerCase(octets: string): string {
   return octets.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 }
 
-/** Goes back to the last "*" only, so the time is bounded by the product of the lengths. */
-function globs(pattern: string, name: string): boolean {
+/** True when the glob `pattern` means `name`. Goes back to the last "*" only: bounded by the product of the lengths. */
+export function globs(pattern: string, name: string): boolean {
   let at = 0;
   let star = -1;
   let resume = 0;
