@@ -12,6 +12,9 @@ export { Loop, type LoopParticipant } from "./loop.ts";
 export { type MemoryLayout, mapMemory, plainMemory, splitPages } from "./memory.ts";
 export { addon, type TunInfo } from "./native/binding.ts";
 export { type DnsMode, Relay, type RelayOptions } from "./relay/relay.ts";
+export { type Route, Router, type RouterUpstreams } from "./relay/router.ts";
+export type { Rule } from "./rules/rule.ts";
+export { parseRule } from "./rules/rule-text.ts";
 export { Session, type SessionOptions } from "./session.ts";
 export type { PipelineMode } from "./socks/pipelining.ts";
 export type {

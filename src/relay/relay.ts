@@ -6,7 +6,13 @@
  */
 
 import type { Upstream } from "../socks/ports.ts";
-import type { TcpConnection, TcpHandler, UdpFlow, UdpHandler } from "../stack/ports.ts";
+import type {
+  RefuseReason,
+  TcpConnection,
+  TcpHandler,
+  UdpFlow,
+  UdpHandler,
+} from "../stack/ports.ts";
 import { Endpoint, formatEndpoint } from "../stack/wire/address.ts";
 import { AddressPlan, DNS_PORT, loopbackOf, Place } from "./address-plan.ts";
 import { AssociationTable, maxAssociations } from "./association-table.ts";
@@ -17,6 +23,7 @@ import { type FakeName, FakeNames, type FakeRanges } from "./fake-names.ts";
 import { FakeResolver } from "./fake-resolver.ts";
 import { HostName } from "./host-name.ts";
 import type { NamePattern } from "./name-patterns.ts";
+import type { Router } from "./router.ts";
 import type { RelayStats } from "./stats.ts";
 import { TcpRelay, type TcpRelayOwner } from "./tcp-relay.ts";
 import { WaitingRoom } from "./udp-path.ts";
@@ -30,6 +37,8 @@ export type DnsMode = "auto" | "tcp" | "udp" | "off" | "fake";
 
 export interface RelayOptions {
   readonly upstream: Upstream;
+  /** Sends flows elsewhere, by rules; none: all go to `upstream`, which is its default too. */
+  readonly router?: Router;
   /** The way to the host's loopback; null when that is not offered. */
   readonly direct: Upstream | null;
   readonly dns: {
@@ -103,6 +112,7 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner {
     this.#dns = this.#makeDns(proxy, hostEnabled);
     this.#routes = {
       proxy,
+      router: options.router ?? null,
       host: direct === null ? null : new UdpUpstream(direct),
       dns: this.#dns,
       names: this.#fakeNames,
@@ -117,7 +127,8 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner {
     const endpoint = new Endpoint().copy(target);
     let fake: FakeName | null = null;
     let upstream = this.#options.upstream;
-    switch (this.#context.plan.place(target)) {
+    const place = this.#context.plan.place(target);
+    switch (place) {
       case Place.RESOLVER: {
         const { mode, server } = this.#options.dns;
         if (target.port !== DNS_PORT || mode === "off" || server === null) {
@@ -139,12 +150,26 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner {
         if (fake === null || this.#isLoop(connection)) {
           return this.#refuse(connection, "host-unreachable");
         }
-        this.#fakeNames?.use(fake);
         break;
       default:
         if (this.#isLoop(connection)) return this.#refuse(connection, "host-unreachable");
     }
-    const destination = { name: fake?.name ?? null, endpoint };
+    const name = fake?.name ?? null;
+    const { router } = this.#options;
+    if (router !== undefined && (place === Place.OUTSIDE || place === Place.FAKE)) {
+      const route = router.route("tcp", target, name);
+      if (route.kind === "drop") {
+        this.stats.rulesDropped++;
+        return null;
+      }
+      if (route.kind === "reject") {
+        this.stats.rulesRejected++;
+        return this.#refuse(connection, route.reason);
+      }
+      upstream = route.upstream;
+    }
+    if (fake !== null) this.#fakeNames?.use(fake);
+    const destination = { name, endpoint };
     const relay = new TcpRelay(this, this.#context, upstream, destination, connection);
     this.#tcpRelays.set(relay, fake);
     relay.start();
@@ -225,7 +250,7 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner {
     );
   }
 
-  #refuse(connection: TcpConnection, reason: "reset" | "host-unreachable"): TcpHandler {
+  #refuse(connection: TcpConnection, reason: RefuseReason): TcpHandler {
     this.stats.tcpRefused++;
     connection.refuse(reason);
     return REFUSED;

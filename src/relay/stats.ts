@@ -19,6 +19,9 @@ export class RelayStats {
   loops = 0;
   /** TCP flows, and datagrams, to an address of `--dns fake` that stands for no name. */
   namelessFlows = 0;
+  /** SYNs and datagrams that a rule rejected, and that one dropped. */
+  rulesRejected = 0;
+  rulesDropped = 0;
   /** TCP flows alive, pending ones included. */
   tcpFlows = 0;
   /** Octets from clients that upstreams took. */

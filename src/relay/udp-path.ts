@@ -79,7 +79,7 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
   readonly #owner: UdpPathOwner;
   readonly #context: RelayContext;
   readonly #room: WaitingRoom;
-  readonly #upstream: UdpUpstream;
+  readonly upstream: UdpUpstream;
   readonly #destination: AddressDestination = new AddressDestination();
   readonly #backoff = new Backoff();
   readonly #retry: Timer = new Timer(this);
@@ -108,7 +108,7 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
     this.#owner = owner;
     this.#context = context;
     this.#room = room;
-    this.#upstream = upstream;
+    this.upstream = upstream;
   }
 
   /**
@@ -121,12 +121,12 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
       return;
     }
     const now = this.#context.timers.now();
-    if (this.#upstream.isLacking(now)) {
+    if (this.upstream.isLacking(now)) {
       this.#owner.refuse(this, target, "port-unreachable");
       return;
     }
     if (this.#state === IDLE) {
-      const answer = this.#upstream.answer(now) ?? this.#answer;
+      const answer = this.upstream.answer(now) ?? this.#answer;
       const due = now >= this.#retryAt;
       if (!due && answer !== null) {
         this.#owner.refuse(this, target, answer);
@@ -144,6 +144,11 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
     this.#dirty = false;
     this.#association?.flush();
     this.#context.associations.touch(this);
+  }
+
+  /** There is no association, and nothing waits for one. */
+  get isIdle(): boolean {
+    return this.#state === IDLE && this.#waiting.length === 0;
   }
 
   /** The client endpoint is gone. */
@@ -170,14 +175,14 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
   }
 
   startDial(): void {
-    this.#association = this.#upstream.upstream.associate(this);
+    this.#association = this.upstream.upstream.associate(this);
   }
 
   // ---- from the upstream ------------------------------------------------------------------------
 
   onOpen(): void {
     this.#context.dials.release(this);
-    this.#upstream.granted();
+    this.upstream.granted();
     this.#state = OPEN;
     this.#openedAt = this.#context.timers.now();
     this.#tries = 0;
@@ -209,7 +214,7 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
     this.#tries = 0;
     this.#backoff.fail(now);
     this.#answer = udpAnswer(refusal);
-    this.#upstream.refused(refusal, context);
+    this.upstream.refused(refusal, context);
     const waiting = this.#waiting;
     for (let i = 0; i < waiting.length; i++) {
       const { target } = waiting[i] as Waiting;
@@ -251,7 +256,7 @@ export class UdpPath implements AssociationHandler, AssociationEntry, Dial, Time
 
   /** Our own associations may be lost while the upstream grants others, and the other way round. */
   get #retryAt(): number {
-    return Math.max(this.#backoff.retryAt, this.#upstream.retryAt);
+    return Math.max(this.#backoff.retryAt, this.upstream.retryAt);
   }
 
   #associate(): void {

@@ -9,6 +9,9 @@
  * association carries one name and port at most, and what comes from that port is the name's; all else keeps its source.
  * The first name shares the association of the flow, so that what a STUN server says of it holds for the peers; other
  * names, and addresses with the port of the first, have associations of their own.
+ *
+ * Rules are asked datagram by datagram. Each upstream that they name has an association for all addresses that go there, and
+ * one for each name; to a target, rules being what they are, datagrams go the same way for ever.
  */
 
 import type { RefuseReason, UdpFlow, UdpHandler } from "../stack/ports.ts";
@@ -19,6 +22,7 @@ import { isQuery } from "./dns-message.ts";
 import type { DnsClient, DnsRelay } from "./dns-relay.ts";
 import type { FakeName, FakeNames } from "./fake-names.ts";
 import type { UdpAnswer } from "./refusal.ts";
+import type { Router } from "./router.ts";
 import { type NamedTarget, UdpPath, type UdpPathOwner, type WaitingRoom } from "./udp-path.ts";
 import type { UdpUpstream } from "./udp-upstream.ts";
 
@@ -31,6 +35,8 @@ export const MAX_NAMED = 16;
 /** What the flows of one relay use. */
 export interface UdpRoutes {
   readonly proxy: UdpUpstream;
+  /** Null: everything outside goes to `proxy`. */
+  readonly router: Router | null;
   /** Null: the host's loopback cannot be reached. */
   readonly host: UdpUpstream | null;
   /** Null: lookups are refused (`--dns off`). */
@@ -53,6 +59,8 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
   #host: UdpPath | null = null;
   /** To addresses with the port of the name that has #proxy. */
   #apart: UdpPath | null = null;
+  /** To addresses, by upstreams that rules name: one each. */
+  readonly #routed: UdpPath[] = [];
   /** To names, the longest unused first. */
   #named: UdpPath[] = [];
   #shortLived = false;
@@ -75,7 +83,10 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
 
   onDatagram(target: Endpoint, start: number, end: number, segment: number): void {
     const place = this.#context.plan.place(target);
-    if (target.port === DNS_PORT && (place === Place.RESOLVER || place === Place.OUTSIDE)) {
+    const proxy = this.#proxyFor(target, place);
+    if (proxy === null) return;
+    const isOurs = place === Place.OUTSIDE && proxy === this.#routes.proxy;
+    if (target.port === DNS_PORT && (place === Place.RESOLVER || isOurs)) {
       if (this.#lookUp(target, place, start, end, segment)) return;
     }
     if (this.#shortLived) {
@@ -83,9 +94,9 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
       this.flow?.setTimeout(this.#routes.udpTimeout);
     }
     if (place === Place.OUTSIDE) {
-      this.#byAddress(target).send(target, start, end, segment);
+      this.#byAddress(target, proxy).send(target, start, end, segment);
     } else if (place === Place.FAKE) {
-      const path = this.#byName(target);
+      const path = this.#byName(target, proxy);
       if (path === null) {
         this.#context.stats.namelessFlows++;
         this.#answer(target, "host-unreachable");
@@ -102,6 +113,7 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     this.#proxy?.flush();
     this.#host?.flush();
     this.#apart?.flush();
+    for (let i = 0; i < this.#routed.length; i++) (this.#routed[i] as UdpPath).flush();
     for (let i = 0; i < this.#named.length; i++) (this.#named[i] as UdpPath).flush();
     this.#flushQueries();
   }
@@ -112,7 +124,8 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     this.flow = null;
     // A flow that gives way in the middle of a batch hears no end of it.
     this.#flushQueries();
-    for (const path of [this.#proxy, this.#host, this.#apart, ...this.#named]) this.#end(path);
+    for (const path of [this.#proxy, this.#host, this.#apart]) this.#end(path);
+    for (const path of [...this.#routed, ...this.#named]) this.#end(path);
     this.#named = [];
     this.#context.stats.udpFlows--;
     this.#routes.ended(this);
@@ -134,7 +147,7 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
   /** A flow that has nothing else ends: its port may never be used again, and flows outnumber associations by far. */
   gaveWay(path: UdpPath): void {
     const other = path === this.#proxy ? this.#host : this.#proxy;
-    if (other === null) this.close();
+    if (other === null && this.#routed.every((each) => each.isIdle)) this.close();
   }
 
   tooBig(path: UdpPath, target: Endpoint, mtu: number): void {
@@ -147,6 +160,23 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
   }
 
   // ---- within ------------------------------------------------------------------------------------
+
+  /** Where datagrams to the outside go; null: nowhere, a rule has taken care of them. */
+  #proxyFor(target: Endpoint, place: Place): UdpUpstream | null {
+    const { proxy, router, names } = this.#routes;
+    if (router === null || (place !== Place.OUTSIDE && place !== Place.FAKE)) return proxy;
+    const fake = place === Place.FAKE ? (names?.at(target) ?? null) : null;
+    // It stands for no name: no rule is needed to refuse it.
+    if (place === Place.FAKE && fake === null) return proxy;
+    const route = router.route("udp", target, fake?.name ?? null);
+    if (route.kind === "upstream") return route.udp ?? proxy;
+    if (route.kind === "drop") this.#context.stats.rulesDropped++;
+    else {
+      this.#context.stats.rulesRejected++;
+      this.#answer(target, route.reason);
+    }
+    return null;
+  }
 
   /** True when the datagrams were taken care of; false: they are no queries, and not for our resolver. */
   #lookUp(target: Endpoint, place: Place, start: number, end: number, segment: number): boolean {
@@ -185,22 +215,34 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     if (path?.named) this.#routes.names?.release(path.named.fake, now);
   }
 
-  #byAddress(target: Endpoint): UdpPath {
-    const { proxy } = this.#routes;
+  #byAddress(target: Endpoint, proxy: UdpUpstream): UdpPath {
+    if (proxy !== this.#routes.proxy) return this.#byUpstream(proxy);
     this.#proxy ??= this.#path(proxy);
     if (this.#proxy.named?.port !== target.port) return this.#proxy;
     this.#apart ??= this.#path(proxy);
     return this.#apart;
   }
 
+  #byUpstream(upstream: UdpUpstream): UdpPath {
+    for (let i = 0; i < this.#routed.length; i++) {
+      const path = this.#routed[i] as UdpPath;
+      if (path.upstream === upstream) return path;
+    }
+    const path = this.#path(upstream);
+    this.#routed.push(path);
+    return path;
+  }
+
   /** Null: the address stands for no name. */
-  #byName(target: Endpoint): UdpPath | null {
-    const { proxy, names } = this.#routes;
+  #byName(target: Endpoint, proxy: UdpUpstream): UdpPath | null {
+    const { names } = this.#routes;
     const { port } = target;
     const fake = names?.at(target) ?? null;
     if (fake === null) return null;
-    this.#proxy ??= this.#path(proxy, { fake, port });
-    if (isFor(this.#proxy, fake, port)) return this.#proxy;
+    if (proxy === this.#routes.proxy) {
+      this.#proxy ??= this.#path(proxy, { fake, port });
+      if (isFor(this.#proxy, fake, port)) return this.#proxy;
+    }
     const paths = this.#named;
     for (let i = paths.length - 1; i >= 0; i--) {
       const path = paths[i] as UdpPath;

@@ -17,6 +17,8 @@ import {
 import { createLog } from "../../src/log.ts";
 import { parseNamePattern } from "../../src/relay/name-patterns.ts";
 import { Relay, type RelayOptions } from "../../src/relay/relay.ts";
+import { Router } from "../../src/relay/router.ts";
+import { parseRule } from "../../src/rules/rule-text.ts";
 import { splitSuperSegment } from "../../src/testing/memory-device.ts";
 import {
   buildTcp,
@@ -43,6 +45,8 @@ export interface RelayWorldOptions {
   /** Patterns of names that mode "fake" leaves alone. */
   readonly real?: readonly string[];
   readonly hostLoopback?: boolean;
+  /** Rules for flows; the upstream "other" is there for them, and "direct". */
+  readonly rules?: readonly string[];
   readonly driver?: StackDriverOptions;
 }
 
@@ -57,6 +61,8 @@ export class RelayWorld {
   readonly relay: Relay;
   readonly upstream: ScriptedUpstream;
   readonly direct: ScriptedUpstream;
+  /** The upstream that rules name "other". */
+  readonly other: ScriptedUpstream;
   /** Lines logged at warn and above. */
   readonly lines: string[] = [];
   readonly #peers = new Map<number, TcpPeer>();
@@ -75,12 +81,14 @@ export class RelayWorld {
     const { memory, time } = this.driver;
     this.upstream = new ScriptedUpstream(memory);
     this.direct = new ScriptedUpstream(memory);
+    this.other = new ScriptedUpstream(memory);
     const server = options.dnsServer === undefined ? "9.9.9.9:53" : options.dnsServer;
     let seed = 1;
     relay = new Relay(
       {
         upstream: this.upstream,
         direct: this.direct,
+        ...(options.rules === undefined ? {} : { router: this.#router(options.rules) }),
         dns: {
           mode: options.dnsMode ?? "auto",
           server: server === null ? null : endpoint(server),
@@ -110,6 +118,14 @@ export class RelayWorld {
       { memory, timers: time, log: createLog("warn", (line) => this.lines.push(line.trimEnd())) },
     );
     this.relay = relay;
+  }
+
+  #router(rules: readonly string[]): Router {
+    return new Router(rules.map(parseRule), {
+      proxy: this.upstream,
+      direct: this.direct,
+      named: new Map([["other", this.other]]),
+    });
   }
 
   /** Runs something the upstream does, then ends the turn. */
