@@ -10,6 +10,7 @@ import { addon } from "../native/binding.ts";
 import { type AccessRule, parseAccessRule } from "../socks/access-rules.ts";
 import { parseUserFile } from "../socks/credentials.ts";
 import { SocksServer } from "../socks/server.ts";
+import { UDP_IDLE } from "../socks/server-association.ts";
 import { HALF_CLOSED, IDLE } from "../stack/tcp/lifetimes.ts";
 import {
   type Cidr,
@@ -42,6 +43,7 @@ interface ProxyFlags {
   readonly maxPerClient?: number;
   readonly tcpIdle: number;
   readonly tcpHalfClosed: number;
+  readonly udpTimeout: number;
   readonly logLevel: LogLevel;
 }
 
@@ -53,9 +55,7 @@ export function proxyCommand(setStatus: (status: number) => void): Command {
   const rules: AccessRule[] = [];
   return new Command("proxy")
     .summary("the built-in SOCKS server alone")
-    .description(
-      "The built-in SOCKS server alone: SOCKS5 (CONNECT, BIND, UDP ASSOCIATE), SOCKS4 and 4a.",
-    )
+    .description("The built-in SOCKS server alone: SOCKS5, SOCKS4 and 4a.")
     .option(
       "--listen <addr:port>",
       `where to listen (default: ${DEFAULT_LISTEN})`,
@@ -74,40 +74,23 @@ export function proxyCommand(setStatus: (status: number) => void): Command {
     .addOption(accessRule(rules, false))
     .addOption(allowClient())
     .option(
-      "--bind-address <ip>",
-      "where BIND listens (default: what suits the peer)",
-      value("--bind-address", parseBindAddress),
-    )
-    .option(
       "--max-clients <n>",
       "connections at a time; more wait (default: 8144)",
       value("--max-clients", (text) => parseInteger(text, 1, 65535)),
     )
-    .option(
-      "--max-per-client <n>",
-      `the same of one address; 0: any (default: ${MAX_PER_CLIENT}, on loopback 0)`,
-      value("--max-per-client", (text) => parseInteger(text, 0, 65535)),
-    )
-    .option(
-      "--tcp-idle <time>",
-      "silence that ends a connection (default: 2h4m)",
-      value("--tcp-idle", parseDuration),
-      IDLE,
-    )
-    .option(
-      "--tcp-half-closed <t>",
-      "the same once one side has finished (default: 10m)",
-      value("--tcp-half-closed", parseDuration),
-      HALF_CLOSED,
-    )
+    .addOption(bindAddress())
+    .addOption(maxPerClient())
+    .addOption(silence("--tcp-idle <time>", IDLE))
+    .addOption(silence("--tcp-half-closed <time>", HALF_CLOSED))
+    .addOption(silence("--udp-timeout <time>", UDP_IDLE))
     .addOption(logLevel())
     .addHelpText(
       "after",
       `
-A rule is all, an address or a prefix, and ports or not: 10.0.0.0/8:80,8000-8999.
+A rule is all, an address or a prefix, with ports or not: 10.0.0.0/8:80,443.
 The first that matches decides. Else refused without --allow-private: this host,
-link-local addresses (there clouds have their metadata) and, for clients on
-other hosts, private networks; --allow opens such a prefix, --allow all does not.
+link-local addresses (clouds have their metadata there) and, for clients on
+other hosts, private networks; --allow opens what it names (but not: all).
 With users SOCKS4, which has no passwords, is refused.
 --log-level debug tells what was refused.
 Exit status: 0, 2 usage, 77 permission, 1 otherwise.`,
@@ -143,10 +126,32 @@ function allowClient(): Option {
     .default([]);
 }
 
-function parseBindAddress(text: string): Endpoint {
-  const [address, ...others] = parseSources(text);
-  if (others.length > 0) throw usage(`"${text}" is more than one address`, "write one");
-  return address as Endpoint;
+/** The rest is rare, and the help one screen: README.md has it. */
+function bindAddress(): Option {
+  const parse = (text: string): Endpoint => {
+    const [address, ...others] = parseSources(text);
+    if (others.length > 0) throw usage(`"${text}" is more than one address`, "write one");
+    return address as Endpoint;
+  };
+  return new Option("--bind-address <ip>", "where BIND listens (default: what suits the peer)")
+    .argParser(value("--bind-address", parse))
+    .hideHelp();
+}
+
+function maxPerClient(): Option {
+  const what = `--max-clients of one address (default: ${MAX_PER_CLIENT}, on loopback any)`;
+  return new Option("--max-per-client <n>", what)
+    .argParser(value("--max-per-client", (text) => parseInteger(text, 1, 65535)))
+    .hideHelp();
+}
+
+/** What silence ends, as `run` has it. */
+function silence(flags: string, milliseconds: number): Option {
+  const flag = flags.slice(0, flags.indexOf(" "));
+  return new Option(flags, "silence that ends it (defaults: 2h4m, 10m, 10m)")
+    .argParser(value(flag, parseDuration))
+    .default(milliseconds)
+    .hideHelp();
 }
 
 async function proxy(flags: ProxyFlags, rules: readonly AccessRule[]): Promise<number> {
@@ -169,6 +174,7 @@ async function proxy(flags: ProxyFlags, rules: readonly AccessRule[]): Promise<n
         maxPerClient: flags.maxPerClient ?? (flags.listen.isLoopback ? 0 : MAX_PER_CLIENT),
         tcpIdle: flags.tcpIdle,
         tcpHalfClosed: flags.tcpHalfClosed,
+        udpIdle: flags.udpTimeout,
         ...(flags.maxClients === undefined ? {} : { maxClients: flags.maxClients }),
         ...(flags.bindAddress === undefined ? {} : { bindAddress: flags.bindAddress }),
       },

@@ -2,39 +2,37 @@
  * One UDP ASSOCIATE of the built-in server (RFC 1928 §7): a socket for the client, one for the world.
  *
  * The client's socket is bound to the address the client connected to and takes datagrams from the client's address
- * only, from the first port that sends (or the one the request named). Datagrams with FRAG ≠ 0 are dropped, as the
- * RFC permits who does not reassemble. The outer socket serves IPv4 and IPv6 and passes on whatever arrives, with
+ * only, from the first port that sends (or the one the request named). Fragments are put together (udp-reassembly.ts)
+ * and never passed on as they are. The outer socket serves IPv4 and IPv6 and passes on whatever arrives, with
  * its true source in the header: endpoint-independent mapping and filtering (RFC 4787 §4.1, §5), which programs that
  * talk peer to peer need. Batches go from one recvmmsg to one sendmmsg; nothing is copied or allocated but for
- * destinations given by name. Ends with the control connection, or after {@link UDP_IDLE} without a datagram.
+ * fragments and destinations given by name. Ends with the control connection, or after `udpIdle` without a datagram.
  */
 
 import { constants } from "node:os";
-import { type Addon, DGRAM_RX_ROW, DGRAM_TX_ROW, Epoll } from "../native/binding.ts";
-import type { PollHandler } from "../native/poller.ts";
+import { DGRAM_RX_ROW } from "../native/binding.ts";
 import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
 import { Endpoint } from "../stack/wire/address.ts";
-import {
-  AddressType,
-  MAX_MESSAGE,
-  readName,
-  readUdpHeader,
-  udpFragment,
-  writeUdpHeader,
-} from "./message.ts";
+import { AddressType, readName, readUdpHeader, udpFragment, writeUdpHeader } from "./message.ts";
 import type { NameHandler } from "./name-resolver.ts";
+import {
+  DatagramPort,
+  type DatagramPortOwner,
+  MAX_DATAGRAMS,
+  REPLY_HEADER,
+  WHOLE_DATAGRAM,
+} from "./server-datagram-port.ts";
 import type { ConnectionEnvironment } from "./server-environment.ts";
-import { readWords, writeWords } from "./words.ts";
+import { FragmentQueue } from "./udp-reassembly.ts";
+import { readWords } from "./words.ts";
 
 export interface AssociationOwner {
   /** The association cannot go on; its sockets are closed. Last call. */
   onAssociationEnd(): void;
 }
 
-/** Silence both ways that ends an association. */
+/** Silence both ways that ends an association, unless told otherwise. */
 export const UDP_IDLE = 600_000;
-/** Datagrams of one batch. */
-export const MAX_DATAGRAMS = 64;
 /** Names remembered by one association, for {@link NAME_LIFE} ms. */
 const MAX_NAMES = 64;
 const NAME_LIFE = 30_000;
@@ -42,20 +40,13 @@ const NAME_LIFE = 30_000;
 const MAX_TRANSLATED = 64;
 /** Datagrams that wait for their names in one association. */
 const MAX_WAITING = 16;
-/** Octets of the longest header of a reply: RSV, FRAG, ATYP, IPv6 address, port. */
-const HEADER = 22;
-/** Where received datagrams may begin in the scratch: behind the headers of replies. */
-const HEADERS: number = MAX_DATAGRAMS * HEADER;
-/** The least room worth a recvmmsg: one datagram of any size. */
-const MIN_ROOM = 131072;
 
-const { EAGAIN, ENOBUFS, EAFNOSUPPORT } = constants.errno;
+const { EAFNOSUPPORT } = constants.errno;
 
-export class ServerAssociation implements TimerHandler {
+export class ServerAssociation implements TimerHandler, DatagramPortOwner {
   /** BND of the reply. */
   readonly bound: Endpoint = new Endpoint();
   readonly #environment: ConnectionEnvironment;
-  readonly #addon: Addon;
   readonly #owner: AssociationOwner;
   /** Port 0 until it is known. */
   readonly #client: Endpoint;
@@ -63,6 +54,8 @@ export class ServerAssociation implements TimerHandler {
   readonly #outer: DatagramPort;
   readonly #timer = new Timer(this);
   readonly #names = new Map<string, NameEntry>();
+  /** Null until the first fragment. */
+  #fragments: FragmentQueue | null = null;
   /** The destination of the datagram at hand, and of the last one that was judged. */
   readonly #destination = new Endpoint();
   readonly #judged = new Endpoint();
@@ -75,18 +68,15 @@ export class ServerAssociation implements TimerHandler {
   #isNoted = false;
   #lastActive = 0;
   #waiting = 0;
-  /** Rows to send, filled. */
-  #rows = 0;
   #open = false;
 
   constructor(environment: ConnectionEnvironment, client: Endpoint, owner: AssociationOwner) {
     this.#environment = environment;
-    this.#addon = environment.addon;
     this.#owner = owner;
     this.#client = client.clone();
     this.#client.port = 0;
-    this.#inner = new DatagramPort(environment, () => this.#fromClient());
-    this.#outer = new DatagramPort(environment, () => this.#fromOutside());
+    this.#inner = new DatagramPort(environment, this);
+    this.#outer = new DatagramPort(environment, this);
   }
 
   /**
@@ -95,17 +85,17 @@ export class ServerAssociation implements TimerHandler {
    * ones, name others. 0 or -errno.
    */
   open(local: Int32Array, expected: Endpoint): number {
-    const { timers, stats, mark, device } = this.#environment;
+    const { addon, timers, stats, mark, device, udpIdle } = this.#environment;
     if (expected.isUnspecified || expected.sameAddress(this.#client)) {
       this.#client.port = expected.port;
     }
     local[4] = 0;
-    let failure = this.#inner.open(this.#addon.udpOpen(local, false, 0, ""));
+    let failure = this.#inner.open(addon.udpOpen(local, false, 0, ""));
     if (failure === 0) {
-      failure = this.#outer.open(this.#addon.udpOpen(null, true, mark, device));
+      failure = this.#outer.open(addon.udpOpen(null, true, mark, device));
       if (failure === -EAFNOSUPPORT) {
         this.#v4Only = true;
-        failure = this.#outer.open(this.#addon.udpOpen(null, false, mark, device));
+        failure = this.#outer.open(addon.udpOpen(null, false, mark, device));
       }
     }
     if (failure < 0) {
@@ -113,12 +103,12 @@ export class ServerAssociation implements TimerHandler {
       this.#outer.close();
       return failure;
     }
-    this.#addon.localAddress(this.#inner.fd, local);
+    addon.localAddress(this.#inner.fd, local);
     readWords(local, 0, this.bound);
     this.#open = true;
     stats.activeAssociations++;
     this.#lastActive = timers.now();
-    timers.set(this.#timer, this.#lastActive + UDP_IDLE);
+    timers.set(this.#timer, this.#lastActive + udpIdle);
     return 0;
   }
 
@@ -132,12 +122,13 @@ export class ServerAssociation implements TimerHandler {
     this.#inner.close();
     this.#outer.close();
     this.#names.clear();
+    this.#fragments?.clear();
   }
 
   /** The idle timer, re-armed lazily. */
   onTimer(): void {
-    const { timers } = this.#environment;
-    const deadline = this.#lastActive + UDP_IDLE;
+    const { timers, udpIdle } = this.#environment;
+    const deadline = this.#lastActive + udpIdle;
     if (timers.now() < deadline) {
       timers.set(this.#timer, deadline);
     } else {
@@ -149,30 +140,37 @@ export class ServerAssociation implements TimerHandler {
   /** The address of `name` became known (or not): its datagrams leave or are dropped. */
   onName(entry: NameEntry, addresses: readonly Endpoint[]): void {
     if (!this.#open) return;
+    // Rules know ports: that of the first datagram speaks for all.
+    const firstPort = entry.waiting[0]?.port ?? 0;
     const { memory, stats } = this.#environment;
     entry.expires = this.#environment.timers.now() + NAME_LIFE;
-    entry.address = addresses.find((address) => this.#reaches(address)) ?? null;
+    entry.address = addresses.find((address) => this.#reaches(address, firstPort)) ?? null;
     for (const { bytes, port } of entry.waiting) {
       const start = memory.scratchStart;
       memory.bytes.set(bytes, start);
       if (entry.address === null) stats.datagramUnresolved++;
-      else if (this.#row(0, this.#destination.copy(entry.address), port, start, bytes.length)) {
-        this.#rows = 1;
-        this.#flush(this.#outer);
+      else {
+        this.#toOutside(this.#destination.copy(entry.address), port, start, bytes.length);
+        stats.datagramsOut += this.#flushOutside();
       }
     }
     this.#waiting -= entry.waiting.length;
     entry.waiting.length = 0;
   }
 
+  onPort(port: DatagramPort): void {
+    const count = port.receive();
+    if (count > 0) this.#lastActive = this.#environment.timers.now();
+    if (port === this.#inner) this.#fromClient(count);
+    else this.#fromOutside(count);
+  }
+
   // ---- client to the world -------------------------------------------------------------------------------------
 
-  #fromClient(): void {
+  #fromClient(count: number): void {
     const { received, stats } = this.#environment;
-    const count = this.#receive(this.#inner);
     const client = this.#client;
     const from = this.#destination;
-    this.#rows = 0;
     for (let i = 0, at = 0; i < count; i++, at += DGRAM_RX_ROW) {
       readWords(received, at + 2, from);
       const { port } = from;
@@ -191,7 +189,7 @@ export class ServerAssociation implements TimerHandler {
         } while (next < end);
       }
     }
-    stats.datagramsOut += this.#flush(this.#outer);
+    stats.datagramsOut += this.#flushOutside();
   }
 
   /** One datagram [start, end) of the client, from `port`. */
@@ -203,29 +201,55 @@ export class ServerAssociation implements TimerHandler {
       stats.datagramMalformed++;
       return;
     }
-    if (udpFragment(memory.bytes, start) !== 0) {
-      stats.datagramFragment++;
-      return;
-    }
     this.#client.port = port;
-    if (this.#rows === MAX_DATAGRAMS) stats.datagramsOut += this.#flush(this.#outer);
-    const isRow =
-      memory.bytes[start + 3] === AddressType.NAME
-        ? this.#named(start + 3, this.#rows, data, end - data)
-        : this.#row(this.#rows, destination, destination.port, data, end - data);
-    if (isRow) this.#rows++;
+    if (udpFragment(memory.bytes, start) !== 0) {
+      this.#reassemble(start, data, end);
+    } else {
+      this.#fragments?.interrupt();
+      this.#pass(start, data, end);
+    }
   }
 
-  /** Fills row `index` unless the access rules refuse the destination. */
-  #row(index: number, to: Endpoint, port: number, start: number, length: number): boolean {
+  /** A fragment is kept, and what it makes whole goes on. */
+  #reassemble(start: number, data: number, end: number): void {
+    const { memory, fragments, stats } = this.#environment;
+    this.#fragments ??= new FragmentQueue(fragments);
+    const length = this.#fragments.add(memory.bytes, start, data, end);
+    if (length === 0) return;
+    // There is room for one, and what came before it leaves before it.
+    const whole = memory.scratchEnd - WHOLE_DATAGRAM;
+    this.#fragments.moveTo(memory.bytes, whole);
+    const wholeData = readUdpHeader(memory.bytes, whole, whole + length, this.#destination);
+    this.#pass(whole, wholeData, whole + length);
+    stats.datagramsOut += this.#flushOutside();
+  }
+
+  /** The datagram [start, end), whose destination has been read, goes out. */
+  #pass(start: number, data: number, end: number): void {
+    const { stats, memory } = this.#environment;
+    const destination = this.#destination;
+    if (this.#outer.rows === MAX_DATAGRAMS) stats.datagramsOut += this.#flushOutside();
+    if (memory.bytes[start + 3] === AddressType.NAME) this.#named(start + 3, data, end - data);
+    else this.#toOutside(destination, destination.port, data, end - data);
+  }
+
+  /** Adds a datagram to the batch unless the access rules refuse the destination. */
+  #toOutside(to: Endpoint, port: number, start: number, length: number): void {
     to.port = port;
     if (this.#environment.translate !== null) this.#translate(to);
-    if (!this.#permits(to)) {
-      this.#environment.stats.datagramNotAllowed++;
-      return false;
+    if (this.#permits(to)) this.#outer.add(0, 0, start, length, to);
+    else this.#environment.stats.datagramNotAllowed++;
+  }
+
+  #flushOutside(): number {
+    const { rows, fd } = this.#outer;
+    const sent = this.#outer.flush();
+    // Its port is known from the first datagram on.
+    if (rows > 0 && !this.#isNoted) {
+      this.#isNoted = true;
+      this.#environment.ownSockets?.addDatagrams(fd);
     }
-    fill(this.#environment.sending, index * DGRAM_TX_ROW, 0, 0, start, length, to);
-    return true;
+    return sent;
   }
 
   /** Rewrites `to` and remembers what it was, for the header of the replies. */
@@ -246,12 +270,14 @@ export class ServerAssociation implements TimerHandler {
     return this.#allowed;
   }
 
-  #reaches(address: Endpoint): boolean {
-    return (address.isV4 || !this.#v4Only) && this.#permits(address);
+  #reaches(address: Endpoint, port: number): boolean {
+    const destination = this.#destination.copy(address);
+    destination.port = port;
+    return (address.isV4 || !this.#v4Only) && this.#permits(destination);
   }
 
-  /** A destination by name: true if row `index` was filled, else the datagram waits or was dropped. */
-  #named(addressAt: number, index: number, start: number, length: number): boolean {
+  /** A destination by name: the datagram goes out, waits for the address, or is dropped. */
+  #named(addressAt: number, start: number, length: number): void {
     const { memory, names, stats, timers } = this.#environment;
     const name = readName(memory.bytes, addressAt) as string;
     const port = this.#destination.port;
@@ -259,35 +285,33 @@ export class ServerAssociation implements TimerHandler {
     if (entry !== undefined && !entry.pending && timers.now() < entry.expires) {
       if (entry.address === null) {
         stats.datagramUnresolved++;
-        return false;
+        return;
       }
-      return this.#row(index, this.#destination.copy(entry.address), port, start, length);
+      this.#toOutside(this.#destination.copy(entry.address), port, start, length);
+      return;
     }
     if (this.#waiting >= MAX_WAITING) {
       stats.datagramUnresolved++;
-      return false;
+      return;
     }
     if (entry === undefined || !entry.pending) {
       if (this.#names.size >= MAX_NAMES) this.#names.clear();
       entry = new NameEntry(this);
       if (name === "" || !names.resolve(name, entry)) {
         stats.datagramUnresolved++;
-        return false;
+        return;
       }
       this.#names.set(name, entry);
     }
     this.#waiting++;
     entry.waiting.push({ bytes: memory.bytes.slice(start, start + length), port });
-    return false;
   }
 
   // ---- the world to the client -----------------------------------------------------------------------------------
 
-  #fromOutside(): void {
+  #fromOutside(count: number): void {
     const { received, memory, stats } = this.#environment;
-    const count = this.#receive(this.#outer);
     const source = this.#destination;
-    this.#rows = 0;
     for (let i = 0, at = 0; i < count; i++, at += DGRAM_RX_ROW) {
       if (this.#client.port === 0) {
         stats.datagramEarly++;
@@ -295,28 +319,26 @@ export class ServerAssociation implements TimerHandler {
         stats.datagramTruncated++;
       } else {
         // Headers of one batch stay until its last row has left.
-        const head = memory.scratchStart + i * HEADER;
+        const head = memory.scratchStart + i * REPLY_HEADER;
         readWords(received, at + 2, source);
         if (this.#translated.length > 0) this.#restore(source);
         const headEnd = writeUdpHeader(memory.bytes, head, null, source);
         this.#inward(head, headEnd - head, at);
       }
     }
-    stats.datagramsIn += this.#flush(this.#inner);
+    stats.datagramsIn += this.#inner.flush();
   }
 
   /** What arrived as row `at`, with the header at `head`, to the client. */
   #inward(head: number, headLength: number, at: number): void {
-    const { received, sending, stats } = this.#environment;
+    const { received, stats } = this.#environment;
     const start = received[at] as number;
     const end = start + (received[at + 1] as number);
     const step = (received[at + 8] as number) || end - start;
     let next = start;
     do {
-      if (this.#rows === MAX_DATAGRAMS) stats.datagramsIn += this.#flush(this.#inner);
-      const length = Math.min(step, end - next);
-      fill(sending, this.#rows * DGRAM_TX_ROW, head, headLength, next, length, this.#client);
-      this.#rows++;
+      if (this.#inner.rows === MAX_DATAGRAMS) stats.datagramsIn += this.#inner.flush();
+      this.#inner.add(head, headLength, next, Math.min(step, end - next), this.#client);
       next += step;
     } while (next < end);
   }
@@ -325,49 +347,6 @@ export class ServerAssociation implements TimerHandler {
   #restore(source: Endpoint): void {
     const known = this.#translated.find(({ rewritten }) => rewritten.equals(source));
     if (known !== undefined) source.copy(known.original);
-  }
-
-  // ---- batches -----------------------------------------------------------------------------------------------------
-
-  /** One recvmmsg into what is free of the datagram arena, or into the scratch. Nothing stays after the batch. */
-  #receive(port: DatagramPort): number {
-    const { memory, received, timers } = this.#environment;
-    const { datagrams } = memory;
-    const roomy = datagrams.end - datagrams.next >= MIN_ROOM;
-    const start = roomy ? datagrams.next : memory.scratchStart + HEADERS;
-    const end = roomy ? datagrams.end : memory.scratchEnd - MAX_MESSAGE;
-    const count = this.#addon.recvBatch(port.fd, received, start, end);
-    if (count > 0) this.#lastActive = timers.now();
-    return Math.max(count, 0);
-  }
-
-  /** Sends the rows; what the kernel refuses is dropped, as UDP may. Returns how many left. */
-  #flush(port: DatagramPort): number {
-    const { sending, stats } = this.#environment;
-    let left = this.#rows;
-    let sent = 0;
-    this.#rows = 0;
-    if (left === 0) return 0;
-    while (left > 0) {
-      const result = this.#addon.sendBatch(port.fd, sending, left);
-      if (result > 0) sent += result;
-      else stats.datagramUnsent++;
-      if (result === left) break;
-      if (result === -EAGAIN || result === -ENOBUFS) {
-        stats.datagramUnsent += left - 1;
-        break;
-      }
-      // The first of the rest is at fault: the next call says so, and then it is skipped.
-      const done = result > 0 ? result : 1;
-      sending.copyWithin(0, done * DGRAM_TX_ROW, left * DGRAM_TX_ROW);
-      left -= done;
-    }
-    // Its port is known from the first datagram on.
-    if (port === this.#outer && !this.#isNoted) {
-      this.#isNoted = true;
-      this.#environment.ownSockets?.addDatagrams(port.fd);
-    }
-    return sent;
   }
 }
 
@@ -387,57 +366,4 @@ class NameEntry implements NameHandler {
     this.pending = false;
     this.#association.onName(this, addresses);
   }
-}
-
-/** A watched UDP socket. */
-class DatagramPort implements PollHandler {
-  fd = -1;
-  readonly #environment: ConnectionEnvironment;
-  readonly #onReadable: () => void;
-  #pollId = -1;
-
-  constructor(environment: ConnectionEnvironment, onReadable: () => void) {
-    this.#environment = environment;
-    this.#onReadable = onReadable;
-  }
-
-  /** Takes `fd` over, if it is one, and watches it. 0 or -errno. */
-  open(fd: number): number {
-    if (fd < 0) return fd;
-    this.fd = fd;
-    const id = this.#environment.poller.add(fd, this, Epoll.IN);
-    if (id < 0) return id;
-    this.#pollId = id;
-    return 0;
-  }
-
-  onPoll(_bits: number): void {
-    this.#onReadable();
-  }
-
-  close(): void {
-    if (this.fd < 0) return;
-    if (this.#pollId >= 0) this.#environment.poller.remove(this.#pollId, this.fd);
-    this.#environment.addon.close(this.fd);
-    this.fd = -1;
-    this.#pollId = -1;
-  }
-}
-
-/** A row as DGRAM_TX_ROW describes it. */
-function fill(
-  rows: Int32Array,
-  at: number,
-  head: number,
-  headLength: number,
-  start: number,
-  length: number,
-  to: Endpoint,
-): void {
-  rows[at] = head;
-  rows[at + 1] = headLength;
-  rows[at + 2] = start;
-  rows[at + 3] = length;
-  writeWords(rows, to, at + 4);
-  rows[at + 9] = 0;
 }

@@ -12,6 +12,7 @@ import type { OwnSockets } from "./own-sockets.ts";
 import type { RelayEnvironment } from "./server-relay.ts";
 import type { ServerStats } from "./server-stats.ts";
 import type { SourceAddresses } from "./source-addresses.ts";
+import type { FragmentStore } from "./udp-reassembly.ts";
 
 /** Shared by all connections of one server; the rows are for the call at hand. */
 export interface ConnectionEnvironment extends RelayEnvironment {
@@ -26,12 +27,16 @@ export interface ConnectionEnvironment extends RelayEnvironment {
   readonly device: string;
   /** Where BIND listens; null: an address that suits the expected peer. */
   readonly bindAddress: Endpoint | null;
+  /** Silence that ends an association, ms. */
+  readonly udpIdle: number;
   /** Connects to targets. */
   readonly sources: SourceAddresses;
   /** Where sockets that lead out are written down, or null. */
   readonly ownSockets: OwnSockets | null;
   /** Rewrites every destination, or null. */
   readonly translate: ((destination: Endpoint) => void) | null;
+  /** What the fragments of all associations are kept in. */
+  readonly fragments: FragmentStore;
   /** Five int32 for the call at hand. */
   readonly address: Int32Array;
   /** Rows of datagrams for the call at hand. */

@@ -49,9 +49,8 @@ export class ServerStats {
   /** Datagrams passed on, to targets and to clients. */
   datagramsOut = 0;
   datagramsIn = 0;
-  /** Datagrams dropped: from another source than the client, with FRAG, malformed, truncated on receipt. */
+  /** Datagrams dropped: from another source than the client, malformed, truncated on receipt. */
   datagramForeign = 0;
-  datagramFragment = 0;
   datagramMalformed = 0;
   datagramTruncated = 0;
   /** Datagrams dropped: by the access rules, for a name without address or too many waiting, by the kernel. */

@@ -27,12 +27,14 @@ import { ClientTable } from "./client-table.ts";
 import { CredentialTable } from "./credentials.ts";
 import { type Lookup, NameResolver, type Turn } from "./name-resolver.ts";
 import type { OwnSockets } from "./own-sockets.ts";
-import { MAX_DATAGRAMS } from "./server-association.ts";
+import { UDP_IDLE } from "./server-association.ts";
 import { type ConnectionOwner, ServerConnection } from "./server-connection.ts";
+import { MAX_DATAGRAMS } from "./server-datagram-port.ts";
 import type { ConnectionEnvironment, ServerMemory } from "./server-environment.ts";
 import { isExhaustion } from "./server-errno.ts";
 import { ServerStats } from "./server-stats.ts";
 import { SourceAddresses } from "./source-addresses.ts";
+import { FragmentStore } from "./udp-reassembly.ts";
 import { readWords, writeWords } from "./words.ts";
 
 export interface SocksServerOptions {
@@ -52,6 +54,8 @@ export interface SocksServerOptions {
   /** Silence, ms, that ends a connection, and one that one side has finished; 0: none does. */
   readonly tcpIdle?: number;
   readonly tcpHalfClosed?: number;
+  /** Silence that ends an association, ms. */
+  readonly udpIdle?: number;
   /** Opens private networks, link-local and this host itself to clients. */
   readonly allowPrivate: boolean;
   /** Listen beyond loopback without credentials. */
@@ -123,6 +127,8 @@ export class SocksServer
   readonly #options: SocksServerOptions;
   readonly tcpIdle: number;
   readonly tcpHalfClosed: number;
+  readonly udpIdle: number;
+  readonly fragments: FragmentStore;
   readonly #policy: AccessPolicy;
   readonly #clients: ClientTable;
   readonly #connections = new Set<ServerConnection>();
@@ -160,6 +166,8 @@ export class SocksServer
     this.translate = options.translate ?? null;
     this.tcpIdle = options.tcpIdle ?? 0;
     this.tcpHalfClosed = options.tcpHalfClosed ?? 0;
+    this.udpIdle = options.udpIdle ?? UDP_IDLE;
+    this.fragments = new FragmentStore(timers);
     this.#policy = new AccessPolicy(options.allowPrivate, options.rules);
     this.#clients = new ClientTable(options.allowClients ?? [], options.maxPerClient ?? 0);
   }
