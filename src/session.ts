@@ -28,7 +28,7 @@ import { type Addon, addon } from "./native/binding.ts";
 import { fillRandom } from "./random.ts";
 import { MAX_DIALS } from "./relay/dial-queue.ts";
 import { type NamePattern, parseNamePattern } from "./relay/name-patterns.ts";
-import { type DnsMode, Relay, type RelayOptions } from "./relay/relay.ts";
+import { type DnsMode, Relay, type RelayOptions, type UdpMode } from "./relay/relay.ts";
 import { randomCredentials } from "./socks/credentials.ts";
 import { DIAL_DEADLINE, type SocketEnvironment } from "./socks/environment.ts";
 import { LoopbackUpstream } from "./socks/loopback-upstream.ts";
@@ -77,6 +77,8 @@ export interface SessionOptions {
   readonly tcpIdle: number;
   readonly tcpHalfClosed: number;
   readonly udpTimeout: number;
+  /** How client endpoints use associations; "per-source" by default. */
+  readonly udp?: UdpMode;
   readonly icmp: "own" | "reply" | "off";
   /** Towards programs; "cubic" by default. */
   readonly congestion?: "cubic" | "newreno";
@@ -236,6 +238,7 @@ export class Session {
         reserved: RESERVED,
         ...(this.#ownSockets === null ? {} : { own: this.#ownSockets }),
         ...this.#bounds(),
+        udp: options.udp ?? "per-source",
         udpTimeout: options.udpTimeout,
       },
       { memory: loop.memory, timers: loop.timers, log: options.log },

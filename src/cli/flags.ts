@@ -6,7 +6,7 @@ import { type Command, Option } from "commander";
 import { TunnelError } from "../errors.ts";
 import type { Log, LogLevel } from "../log.ts";
 import type { NamePattern } from "../relay/name-patterns.ts";
-import type { DnsMode } from "../relay/relay.ts";
+import type { DnsMode, UdpMode } from "../relay/relay.ts";
 import { Session, type SessionOptions } from "../session.ts";
 import type { PipelineMode } from "../socks/pipelining.ts";
 import { HALF_CLOSED, IDLE } from "../stack/tcp/lifetimes.ts";
@@ -29,6 +29,7 @@ import {
 } from "./values.ts";
 
 export const DNS_MODES: readonly DnsMode[] = ["auto", "tcp", "udp", "off", "fake"];
+export const UDP_MODES: readonly UdpMode[] = ["per-source", "shared"];
 export const ICMP_MODES = ["own", "reply", "off"] as const;
 export type IcmpMode = (typeof ICMP_MODES)[number];
 export const CONGESTION_CONTROLS = ["cubic", "newreno"] as const;
@@ -50,6 +51,7 @@ export interface TunnelFlags {
   readonly tcpIdle: number;
   readonly tcpHalfClosed: number;
   readonly udpTimeout: number;
+  readonly udp: UdpMode;
   readonly icmp: IcmpMode;
   readonly congestion: CongestionName;
   readonly offload: OffloadName;
@@ -128,6 +130,7 @@ export function addTunnelFlags(command: Command): Command {
     .addOption(proxyMax())
     .addOption(congestion())
     .addOption(pipeline())
+    .addOption(udp())
     .addOption(offload())
     .addOption(source())
     .addOption(workers());
@@ -174,6 +177,14 @@ function pipeline(): Option {
   return new Option("--pipeline <mode>", "handshakes in one write: auto, on or off (default: auto)")
     .argParser(value("--pipeline", parseChoice(PIPELINE_MODES)))
     .default("auto")
+    .hideHelp();
+}
+
+/** For proxies that count connections: docs/udp.md says what it costs. */
+function udp(): Option {
+  return new Option("--udp <mode>", "associations: per-source or shared (default: per-source)")
+    .argParser(value("--udp", parseChoice(UDP_MODES)))
+    .default("per-source")
     .hideHelp();
 }
 
@@ -269,6 +280,7 @@ export async function openBy<T>(
       tcpIdle: flags.tcpIdle,
       tcpHalfClosed: flags.tcpHalfClosed,
       udpTimeout: flags.udpTimeout,
+      udp: flags.udp,
       icmp: flags.icmp,
       congestion: flags.congestion,
       pipeline: flags.pipeline,

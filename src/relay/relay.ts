@@ -28,9 +28,13 @@ import type { RelayStats } from "./stats.ts";
 import { TcpRelay, type TcpRelayOwner } from "./tcp-relay.ts";
 import { WaitingRoom } from "./udp-path.ts";
 import { UdpRelay, type UdpRoutes } from "./udp-relay.ts";
+import { SharedUdp } from "./udp-shared.ts";
 import { UdpUpstream } from "./udp-upstream.ts";
 
 export type { RelayEnvironment } from "./context.ts";
+
+/** How client endpoints use associations: one of their own each, or one for many (udp-shared.ts). */
+export type UdpMode = "per-source" | "shared";
 
 /** "fake": host names get addresses of ours, and flows to these go upstream by name; the rest as "auto". */
 export type DnsMode = "auto" | "tcp" | "udp" | "off" | "fake";
@@ -72,6 +76,8 @@ export interface RelayOptions {
   readonly maxAssociations?: number;
   /** Handshakes with the upstream at a time; MAX_DIALS of dial-queue.ts by default. */
   readonly maxDials?: number;
+  /** "per-source" by default. */
+  readonly udp?: UdpMode;
   /** Idle life of a UDP flow, ms. */
   readonly udpTimeout: number;
   /** Fills its argument with random numbers (ids of lookups). Default: the system's. */
@@ -110,13 +116,15 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner {
     this.stats = this.#context.stats;
     const proxy = new UdpUpstream(upstream);
     this.#dns = this.#makeDns(proxy, hostEnabled);
+    const room = new WaitingRoom();
     this.#routes = {
       proxy,
       router: options.router ?? null,
+      shared: options.udp === "shared" ? this.#makeShared(proxy, room) : null,
       host: direct === null ? null : new UdpUpstream(direct),
       dns: this.#dns,
       names: this.#fakeNames,
-      room: new WaitingRoom(),
+      room,
       udpTimeout: options.udpTimeout,
       ended: (relay) => this.#udpRelays.delete(relay),
     };
@@ -192,6 +200,7 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner {
     this.#context.dials.clear();
     for (const relay of this.#tcpRelays.keys()) relay.close();
     for (const relay of this.#udpRelays) relay.close();
+    this.#routes.shared?.close();
     for (const stream of this.#dnsStreams) stream.close();
     this.#dns?.close();
   }
@@ -224,6 +233,17 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner {
       new HostName(hostLoopback.name, hostLoopback.addresses, hostEnabled),
       names === null ? null : new FakeResolver(this.#context, names, dns.real ?? []),
     );
+  }
+
+  #makeShared(upstream: UdpUpstream, room: WaitingRoom): SharedUdp {
+    const secret = Uint32Array.of(this.#randomWord(), this.#randomWord());
+    return new SharedUdp({
+      context: this.#context,
+      upstream,
+      room,
+      names: this.#fakeNames,
+      secret,
+    });
   }
 
   get #random(): (ids: Uint16Array) => void {

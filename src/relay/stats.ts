@@ -48,6 +48,11 @@ export class RelayStats {
   /** Datagrams a full queue or arena had no room for. */
   datagramsDropped = 0;
 
+  /** Datagrams of `--udp shared` from where no endpoint of the association sends to. */
+  datagramsUnsolicited = 0;
+  /** Targets of `--udp shared` that gave way to newer ones. */
+  targetsEvicted = 0;
+
   dnsQueries = 0;
   dnsAnswers = 0;
   /** Answered here: the name of the host. */

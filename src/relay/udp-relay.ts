@@ -8,7 +8,8 @@
  * A name is a target like others (`--dns fake`), but the answers come from an address that only the proxy knows. So an
  * association carries one name and port at most, and what comes from that port is the name's; all else keeps its source.
  * The first name shares the association of the flow, so that what a STUN server says of it holds for the peers; other
- * names, and addresses with the port of the first, have associations of their own.
+ * names, and addresses with the port of the first, have associations of their own. Under `--udp shared` all of this is
+ * udp-shared.ts, but for the host's loopback and for other upstreams.
  *
  * Rules are asked datagram by datagram. Each upstream that they name has an association for all addresses that go there, and
  * one for each name; to a target, rules being what they are, datagrams go the same way for ever.
@@ -23,7 +24,9 @@ import type { DnsClient, DnsRelay } from "./dns-relay.ts";
 import type { FakeName, FakeNames } from "./fake-names.ts";
 import type { UdpAnswer } from "./refusal.ts";
 import type { Router } from "./router.ts";
+import { SharingEndpoint } from "./target-sets.ts";
 import { type NamedTarget, UdpPath, type UdpPathOwner, type WaitingRoom } from "./udp-path.ts";
+import type { SharedUdp } from "./udp-shared.ts";
 import type { UdpUpstream } from "./udp-upstream.ts";
 
 /** Idle life of a flow that only asked for names: its port is rarely used again. */
@@ -37,6 +40,8 @@ export interface UdpRoutes {
   readonly proxy: UdpUpstream;
   /** Null: everything outside goes to `proxy`. */
   readonly router: Router | null;
+  /** Null: every endpoint has associations of its own. */
+  readonly shared: SharedUdp | null;
   /** Null: the host's loopback cannot be reached. */
   readonly host: UdpUpstream | null;
   /** Null: lookups are refused (`--dns off`). */
@@ -63,6 +68,8 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
   readonly #routed: UdpPath[] = [];
   /** To names, the longest unused first. */
   #named: UdpPath[] = [];
+  /** Among those that share associations. */
+  #sharing: SharingEndpoint | null = null;
   #shortLived = false;
   #asked = false;
   #ended = false;
@@ -93,14 +100,16 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
       this.#shortLived = false;
       this.flow?.setTimeout(this.#routes.udpTimeout);
     }
-    if (place === Place.OUTSIDE) {
+    const { shared } = this.#routes;
+    const isOutside = place === Place.OUTSIDE || place === Place.FAKE;
+    if (shared !== null && isOutside && proxy === this.#routes.proxy) {
+      this.#share(shared, target, place, start, end, segment);
+    } else if (place === Place.OUTSIDE) {
       this.#byAddress(target, proxy).send(target, start, end, segment);
     } else if (place === Place.FAKE) {
       const path = this.#byName(target, proxy);
-      if (path === null) {
-        this.#context.stats.namelessFlows++;
-        this.#answer(target, "host-unreachable");
-      } else path.send(target, start, end, segment);
+      if (path === null) this.#refuseNameless(target);
+      else path.send(target, start, end, segment);
     } else if (place === Place.HOST && this.#routes.host !== null) {
       this.#host ??= this.#path(this.#routes.host);
       this.#host.send(loopbackOf(target, this.#scratch), start, end, segment);
@@ -114,6 +123,7 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     this.#host?.flush();
     this.#apart?.flush();
     for (let i = 0; i < this.#routed.length; i++) (this.#routed[i] as UdpPath).flush();
+    if (this.#sharing !== null) this.#routes.shared?.flush();
     for (let i = 0; i < this.#named.length; i++) (this.#named[i] as UdpPath).flush();
     this.#flushQueries();
   }
@@ -126,6 +136,10 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     this.#flushQueries();
     for (const path of [this.#proxy, this.#host, this.#apart]) this.#end(path);
     for (const path of [...this.#routed, ...this.#named]) this.#end(path);
+    if (this.#sharing !== null) {
+      this.#routes.shared?.flush();
+      this.#routes.shared?.leave(this.#sharing);
+    }
     this.#named = [];
     this.#context.stats.udpFlows--;
     this.#routes.ended(this);
@@ -147,7 +161,8 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
   /** A flow that has nothing else ends: its port may never be used again, and flows outnumber associations by far. */
   gaveWay(path: UdpPath): void {
     const other = path === this.#proxy ? this.#host : this.#proxy;
-    if (other === null && this.#routed.every((each) => each.isIdle)) this.close();
+    const hasOthers = other !== null || this.#sharing !== null;
+    if (!hasOthers && this.#routed.every((each) => each.isIdle)) this.close();
   }
 
   tooBig(path: UdpPath, target: Endpoint, mtu: number): void {
@@ -186,7 +201,8 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
       return true;
     }
     if (place !== Place.RESOLVER && !isQuery(this.#context.memory.bytes, start, end)) return false;
-    if (this.#proxy === null && this.#host === null && !this.#shortLived) {
+    const onlyAsks = this.#proxy === null && this.#host === null && this.#sharing === null;
+    if (onlyAsks && !this.#shortLived) {
       this.#shortLived = true;
       this.flow?.setTimeout(DNS_FLOW_TIMEOUT);
     }
@@ -202,6 +218,28 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     if (!this.#asked) return;
     this.#asked = false;
     this.#routes.dns?.flush();
+  }
+
+  #share(
+    shared: SharedUdp,
+    target: Endpoint,
+    place: Place,
+    start: number,
+    end: number,
+    segment: number,
+  ): void {
+    const fake = place === Place.FAKE ? (this.#routes.names?.at(target) ?? null) : null;
+    if (place === Place.FAKE && fake === null) {
+      this.#refuseNameless(target);
+      return;
+    }
+    this.#sharing ??= new SharingEndpoint(this.flow as UdpFlow);
+    shared.send(this.#sharing, target, fake, start, end, segment);
+  }
+
+  #refuseNameless(target: Endpoint): void {
+    this.#context.stats.namelessFlows++;
+    this.#answer(target, "host-unreachable");
   }
 
   #path(upstream: UdpUpstream, named: NamedTarget | null = null): UdpPath {
