@@ -16,7 +16,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/e2e/**"],
+          exclude: ["test/e2e/**", "test/matrix/**"],
           setupFiles: ["test/support/property-seed.ts"],
           testTimeout: 20_000,
         },
@@ -28,6 +28,14 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 60_000,
           fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: "socks",
+          include: ["test/matrix/**/*.test.ts"],
+          testTimeout: 120_000,
+          maxConcurrency: 3,
         },
       },
     ],

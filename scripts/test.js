@@ -4,6 +4,7 @@
 //   npm test                        what cannot run here is named, with what to install
 //   npm test -- --require-e2e       what cannot run here is a failure (continuous integration)
 //   npm test -- --only e2e -t word  one suite, or vitest's own filters
+//   npm run test:socks              only real peers of every kind; -u writes docs/socks.md
 
 import { spawnSync } from "node:child_process";
 import {
@@ -29,12 +30,23 @@ const PROGRAMS = [
   ["sshd", "openssh-server", "`ssh -D` as the proxy"],
 ];
 
+/** The same for the suite "socks", which has some of those too. */
+const PEERS = [
+  ["ip", "iproute2", "every row"],
+  ["curl", "curl", "curl as a client"],
+  ["danted", "dante-server", "Dante"],
+  ["microsocks", "microsocks", "microsocks"],
+  ["sshd", "openssh-server", "`ssh -D`"],
+  ["openssl", "openssl", "Dante with a password"],
+  ["ss-local", "shadowsocks-libev", "shadowsocks"],
+];
+
 const args = process.argv.slice(2);
 const requireE2e = take("--require-e2e");
 const only = takeValue("--only");
 const totals = { passed: 0, failed: 0 };
 const failures = [];
-const missing = PROGRAMS.filter(([program]) => !inPath(program));
+const missing = (only === "socks" ? PEERS : PROGRAMS).filter(([program]) => !inPath(program));
 const noE2e = whyNoE2e();
 
 if (args.length === 0 && only === undefined) {
@@ -48,11 +60,12 @@ if (args.length === 0 && only === undefined) {
   step("nothing is allocated per datagram", "node", ["bench/udp-allocation.js"]);
   for (const name of readdirSync("examples")) step(`example ${name}`, "node", [`examples/${name}`]);
 }
-if (only === undefined || only === "e2e") {
+if (only === undefined || only === "e2e" || only === "socks") {
   if (noE2e === null) {
     for (const [, name, what] of missing) report(`${name} is not installed: not run: ${what}`);
-    suite("e2e", 600_000);
-    if (args.length === 0) step("addon under AddressSanitizer", "node", ["scripts/asan.js"]);
+    suite(only ?? "e2e", 600_000);
+    if (args.length === 0 && only === undefined)
+      step("addon under AddressSanitizer", "node", ["scripts/asan.js"]);
   } else report(`end-to-end tests not run: ${noE2e}`);
 }
 

@@ -1,10 +1,9 @@
 /** `socks5h://`: names that only the proxy knows, programs that know nothing of it, and a resolver that hears nothing. */
 
 import { createHash } from "node:crypto";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startDante } from "../support/dante.ts";
+import { withHosts } from "../support/hosts.ts";
 import { lacks } from "../support/requirements.ts";
 import { startSshProxy } from "../support/ssh.ts";
 import { CLI, fixture, type Running, SERVER_IPV4, SERVER_IPV6, World } from "../support/world.ts";
@@ -17,24 +16,20 @@ let world: World;
 /** The resolver behind the proxy: prints what it is asked. */
 let resolver: Running;
 let builtIn: string;
-
-/** A program whose /etc/hosts is one of the test's: `ip netns exec` gives it mounts of its own. */
-function withHosts(argv: readonly string[]): readonly string[] {
-  const hosts = join(world.directory, "hosts");
-  return ["sh", "-c", `mount --bind ${hosts} /etc/hosts && exec "$@"`, "sh", ...argv];
-}
+/** Gives a program of the proxy's machine that machine's hosts file. */
+let knowing: (argv: readonly string[]) => readonly string[];
 
 beforeAll(async () => {
   world = new World();
-  writeFileSync(
-    join(world.directory, "hosts"),
-    `127.0.0.1 localhost\n${SERVER_IPV4} ${NAME} single proxy.test\n${SERVER_IPV6} six.proxy-only.internal\n`,
-  );
+  knowing = withHosts(world, [
+    `${SERVER_IPV4} ${NAME} single proxy.test`,
+    `${SERVER_IPV6} six.proxy-only.internal`,
+  ]);
   world.start(world.server, [node, fixture("web.js"), "8080", SERVER_IPV4, SERVER_IPV6]);
   world.start(world.server, [node, fixture("udp-echo.js"), "7", SERVER_IPV4, SERVER_IPV6]);
   resolver = world.start(world.server, [node, fixture("name-server.js"), SERVER_IPV4, "53"]);
   const proxy = [node, CLI, "proxy", "--listen", `${SERVER_IPV4}:1087`, "--open"];
-  world.start(world.server, withHosts([...proxy, "--allow-private"]));
+  world.start(world.server, knowing([...proxy, "--allow-private"]));
   await world.bound(world.server, 8080);
   await world.bound(world.server, 53, "u");
   await world.bound(world.server, 1087);
@@ -61,8 +56,8 @@ async function asked(action: () => Promise<unknown>): Promise<string[]> {
 const PROXIES: Array<[string, () => Promise<string>]> = [
   ["the built-in server", () => Promise.resolve(builtIn)],
 ];
-if (!lacks("danted")) PROXIES.push(["Dante", () => startDante(world, 1080, withHosts)]);
-if (!lacks("ssh", "sshd")) PROXIES.push(["ssh -D", () => startSshProxy(world, 1081, withHosts)]);
+if (!lacks("danted")) PROXIES.push(["Dante", () => startDante(world, 1080, knowing)]);
+if (!lacks("ssh", "sshd")) PROXIES.push(["ssh -D", () => startSshProxy(world, 1081, knowing)]);
 
 describe.skipIf(lacks("curl")).each(PROXIES)("through %s", (peer, start) => {
   let proxy: string;
@@ -166,7 +161,7 @@ describe.skipIf(lacks("dig", "curl"))("lookups", () => {
   test("the proxy's own name is looked up, lest it be found behind itself", async () => {
     const exec = [node, CLI, "exec", ...flags("socks5://proxy.test:1087")];
     const command = ["sh", "-c", "dig +short proxy.test; dig +short below.proxy.test"];
-    const result = await world.run(world.client, withHosts([...exec, "--", ...command]));
+    const result = await world.run(world.client, knowing([...exec, "--", ...command]));
     const [own, below] = result.stdout.split("\n");
     expect(own, result.stderr).toBe(SERVER_IPV4);
     expect(below).toMatch(/^198\.1[89]\./);

@@ -4,11 +4,15 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SERVER_IPV4, type World } from "./world.ts";
 
-/** Starts Dante on the server machine; resolves once it listens. `wrap` may put something before its command. */
+/**
+ * Starts Dante on the server machine; resolves once it listens. `wrap` may put something before its command; `method`
+ * is a `socksmethod` of its configuration.
+ */
 export async function startDante(
   world: World,
   port = 1080,
   wrap: (argv: readonly string[]) => readonly string[] = (argv) => argv,
+  method = "none",
 ): Promise<string> {
   const file = join(world.directory, `danted-${port}.conf`);
   writeFileSync(
@@ -18,7 +22,7 @@ logoutput: stderr
 internal: ${SERVER_IPV4} port = ${port}
 external: s0
 clientmethod: none
-socksmethod: none
+socksmethod: ${method}
 user.privileged: root
 user.unprivileged: nobody
 client pass { from: 0/0 to: 0/0 }

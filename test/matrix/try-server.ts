@@ -1,0 +1,77 @@
+/** Everything of the matrix with one proxy, through the whole program. */
+
+import {
+  CLI,
+  fixture,
+  type Result,
+  SERVER_IPV4,
+  SERVER_IPV6,
+  type World,
+} from "../support/world.ts";
+import type { Cells } from "./columns.ts";
+import { CREDENTIALS, NAME, type ServerRow } from "./servers.ts";
+
+/** Of peer-targets.js, on the server's machine. */
+export const TARGETS = 7000;
+
+/** Starts a proxy and tries everything with it. */
+export async function tryServer(world: World, row: ServerRow): Promise<Cells> {
+  const { url, wantsPassword } = await row.start(world);
+  const own = wantsPassword ? CREDENTIALS : null;
+  const [addresses, names, right, wrong] = await Promise.all([
+    check(world, url, own, ["--dns", "off"], "connect,refused,half,transfer,udp,warm", [
+      `v4=${SERVER_IPV4}`,
+      `v6=${SERVER_IPV6}`,
+    ]),
+    check(world, url.replace("socks5:", "socks5h:"), own, [], "connect,udp", [`name=${NAME}`]),
+    check(world, url, CREDENTIALS, ["--dns", "off"], "connect", [`v4=${SERVER_IPV4}`]),
+    check(world, url, "me:wrong", ["--dns", "off"], "connect", [`v4=${SERVER_IPV4}`]),
+  ]);
+  const { seen } = addresses;
+  const of = (what: string): string => seen(`${what} v4`);
+  return {
+    v4: of("connect"),
+    v6: seen("connect v6"),
+    name: names.seen("connect name"),
+    refused: of("refused"),
+    transfer: of("transfer"),
+    half: of("half"),
+    password: right.seen("connect v4"),
+    wrong: wrong.seen("connect v4"),
+    udp4: of("udp"),
+    udp6: seen("udp v6"),
+    udpName: names.seen("udp name"),
+    oneWrite: /takes a whole handshake/.test(addresses.said)
+      ? "yes"
+      : /handshakes go step by step/.test(addresses.said)
+        ? "no, found out"
+        : "not found out",
+  };
+}
+
+interface Checked {
+  /** What tun2socks and the checks said on standard error. */
+  readonly said: string;
+  /** The result of a check, or why there is none. */
+  seen(check: string): string;
+}
+
+/** Runs peer-checks.js in a namespace of `tun2socks exec`. */
+async function check(
+  world: World,
+  url: string,
+  credentials: string | null,
+  flags: readonly string[],
+  whats: string,
+  hosts: readonly string[],
+): Promise<Checked> {
+  const proxy = credentials === null ? url : url.replace("://", `://${credentials}@`);
+  const result: Result = await world.run(world.client, [
+    ...[process.execPath, CLI, "exec", "-p", proxy, ...flags, "--"],
+    ...[process.execPath, fixture("peer-checks.js"), `${TARGETS}`, whats, ...hosts],
+  ]);
+  const { status, stdout, stderr } = result;
+  const code = /\((ERR_[A-Z_]+)\)/.exec(stderr)?.[1];
+  const seen: Record<string, string> = status === 0 ? JSON.parse(stdout) : {};
+  return { said: stderr, seen: (name) => seen[name] ?? code ?? `status ${status}: ${stderr}` };
+}
