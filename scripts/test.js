@@ -39,6 +39,9 @@ const PEERS = [
   ["sshd", "openssh-server", "`ssh -D`"],
   ["openssl", "openssl", "Dante with a password"],
   ["ss-local", "shadowsocks-libev", "shadowsocks"],
+  ["ncat", "ncat", "ncat, and ssh by it, as clients"],
+  ["proxychains4", "proxychains4", "proxychains4 as a client"],
+  ["python3-socks", "python3-socks", "PySocks as a client"],
 ];
 
 const args = process.argv.slice(2);
@@ -85,6 +88,8 @@ function takeValue(flag) {
 }
 
 function inPath(program) {
+  // The one that is a module.
+  if (program === "python3-socks") return existsSync("/usr/lib/python3/dist-packages/socks.py");
   const path = `${process.env.PATH}:/usr/sbin:/sbin`;
   return path.split(":").some((directory) => existsSync(join(directory, program)));
 }
