@@ -101,7 +101,7 @@ describe.each(SHAPES)("%s shape", (shape) => {
     const messages = dialogue.messages(relay.port);
     const before = descriptors();
     const server = await ScriptedServer.listen();
-    const upstream = open(shape, `socks5://${dialogue.credentials}127.0.0.1:${server.port}`, {
+    const upstream = open(shape, `${dialogue.proxy}127.0.0.1:${server.port}`, {
       pipeline: dialogue.ahead ? "on" : "off",
       lookup: (_name, done) => setImmediate(() => done(["127.0.0.1"])),
     });
