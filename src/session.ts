@@ -364,7 +364,7 @@ const OWN: readonly string[] = [
   HOST_LOOPBACK_IPV6,
 ];
 
-/** Pages of the stack where the built-in server has the rest: two slots of 128 KiB for each of its 5,600 clients. */
+/** Pages of the stack where the built-in server has the rest: two slots of 112 KiB for each of its 6,300 clients. */
 const STACK_OCTETS = 640 << 20;
 
 /** On loopback, behind random credentials: other local users must not use it. It reaches what we reach. */

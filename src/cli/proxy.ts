@@ -75,7 +75,7 @@ export function proxyCommand(setStatus: (status: number) => void): Command {
     .addOption(allowClient())
     .option(
       "--max-clients <n>",
-      "connections at a time; more wait (default: 8144)",
+      "connections at a time; more wait (default: 9305)",
       value("--max-clients", (text) => parseInteger(text, 1, 65535)),
     )
     .addOption(bindAddress())
