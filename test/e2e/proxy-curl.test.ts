@@ -130,6 +130,24 @@ test("200 MiB come down with the right hash, over IPv4, over IPv6 and by name", 
   expect(server.slots.lent).toBe(0);
 });
 
+test("SOCKS4 and 4a come down with the right hash, and are refused where there are users", async () => {
+  const { server, port } = openServer();
+  const octets = 1 << 20;
+  for (const [scheme, url] of [
+    ["--socks4", `http://127.0.0.1:${web}/${octets}`],
+    ["--socks4a", `http://localhost:${web}/${octets}`],
+  ] as const) {
+    const outcome = await curl([scheme, `127.0.0.1:${port}`, url]);
+    expect(outcome).toMatchObject({ status: 0, octets, sha256: expectedHash(octets) });
+  }
+  expect(server.stats.granted).toBe(2);
+  const closed = openServer({ credentials: new Map([["user", "password"]]) });
+  const url = `http://127.0.0.1:${web}/10`;
+  const refused = await curl(["--socks4", `127.0.0.1:${closed.port}`, url]);
+  expect(refused.status).toBe(97);
+  expect(refused.errors).toMatch(/\(93\)|user-?ids?/i);
+});
+
 test("an upload arrives with the right hash", async () => {
   const { port } = openServer();
   const blocks = new Array<Buffer>(800).fill(Buffer.alloc(1 << 16, BLOCK));
