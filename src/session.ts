@@ -36,6 +36,7 @@ import { OwnSockets, type SharedSockets } from "./socks/own-sockets.ts";
 import type { PipelineMode } from "./socks/pipelining.ts";
 import type { ProxyUpstream, Refusal } from "./socks/ports.ts";
 import { parseProxyUrl } from "./socks/proxy-url.ts";
+import { SCHEMES } from "./socks/schemes.ts";
 import { SocksServer, type SocksServerOptions } from "./socks/server.ts";
 import { MAX_ASSOCIATIONS } from "./socks/server-connection.ts";
 import { type Endpoint, formatEndpoint } from "./stack/wire/address.ts";
@@ -86,7 +87,7 @@ export interface SessionOptions {
   readonly pipeline?: PipelineMode;
   /** Addresses of this host that the same sockets leave from, in turn; none: the kernel's choice. */
   readonly sources?: readonly Endpoint[];
-  /** How names are looked up; undefined: "fake" for socks5h (but where a device is shared), else "auto". */
+  /** How names are looked up; undefined: "fake" where the scheme sends names (but where a device is shared), else "auto". */
   readonly dns: DnsMode | undefined;
   /** Names that "fake" leaves alone. */
   readonly dnsReal?: readonly NamePattern[];
@@ -349,7 +350,9 @@ function poolOptions({
  * that share a device each would give its own meaning to an address that "fake" hands out.
  */
 function dnsMode({ dns, share }: SessionOptions, urls: readonly UpstreamUrl[]): DnsMode {
-  const byName = urls.length > 0 && urls.every(({ hops }) => hops.at(-1)?.scheme === "socks5h");
+  const byName =
+    urls.length > 0 &&
+    urls.every(({ hops }) => SCHEMES[hops.at(-1)?.scheme ?? "direct"].sendsNames);
   return dns ?? (byName && share === undefined ? "fake" : "auto");
 }
 

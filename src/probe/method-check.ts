@@ -5,7 +5,6 @@
  * several would hide the others, which is why each is alone.
  */
 
-import type { Socket } from "node:net";
 import { Method, VERSION, writeGreeting } from "../socks/message.ts";
 import type { Transport } from "../socks/transport.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
@@ -19,7 +18,11 @@ export function offerMethod(
   deadline: number,
 ): Promise<MethodAnswer> {
   return new Promise((resolve) => {
-    const socket: Socket = transport.open(server);
+    const socket = transport.open(server);
+    if (typeof socket === "number") {
+      resolve("no answer");
+      return;
+    }
     const timer = setTimeout(() => settle("no answer"), deadline);
     let received = Buffer.alloc(0);
     const settle = (answer: MethodAnswer): void => {

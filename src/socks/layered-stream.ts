@@ -12,7 +12,7 @@ import type { Dial, DialOwner } from "./dial.ts";
 import type { Destination, Honesty, LayeredStream, Refusal, StreamHandler } from "./ports.ts";
 import type { SocksProxy } from "./proxy.ts";
 import type { ProxyHandshake } from "./proxy-handshake.ts";
-import { errnoOf, errnoRefusal } from "./refusal.ts";
+import { errnoOf, errnoRefusal, SocksRefusal } from "./refusal.ts";
 import type { Transport } from "./transport.ts";
 
 const { EAGAIN, ECONNRESET, EPIPE } = constants.errno;
@@ -105,7 +105,17 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
 
   #attempt(dial: Dial): void {
     const proxy = this.#proxy;
-    const socket: OwnedSocket = this.#transport.open(dial.server);
+    let opened: OwnedSocket | number = this.#transport.open(dial.server);
+    while (typeof opened === "number") {
+      const refusal = errnoRefusal(proxy.label, -opened);
+      if (refusal.kind === "local" || !proxy.nextAddress(dial)) {
+        dial.refusal = refusal;
+        proxy.environment.timers.set(dial.timer, proxy.environment.timers.now());
+        return;
+      }
+      opened = this.#transport.open(dial.server);
+    }
+    const socket = opened;
     this.#socket = socket;
     socket[OWNER] = this;
     proxy.setDeadline(dial, dial.addresses.length + 1);
@@ -135,7 +145,7 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
           this.#onDrain();
           break;
         default:
-          this.#onError(errnoOf(what as NodeJS.ErrnoException));
+          this.#onError(what as NodeJS.ErrnoException);
       }
     } finally {
       turn.leave();
@@ -157,6 +167,13 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
   #onConnect(): void {
     const dial = this.#dial as Dial;
     const proxy = this.#proxy;
+    const socket = this.#socket as Socket;
+    this.#transport.settled?.(socket);
+    const why = this.#transport.distrust?.(socket) ?? null;
+    if (why !== null) {
+      this.#tryNext(dial, new SocksRefusal("protocol", proxy.label, why));
+      return;
+    }
     this.#connected = true;
     proxy.reached(dial);
     proxy.beginHandshake(dial);
@@ -220,7 +237,8 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
 
   #onEnd(): void {
     if (this.#dial === null) this.#handler.onEnd();
-    else this.#endHandshake(this.#dial);
+    // Before it is open an error follows.
+    else if (this.#connected) this.#endHandshake(this.#dial);
   }
 
   #endHandshake(dial: Dial): void {
@@ -234,18 +252,24 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
     this.#handler.onWritable();
   }
 
-  #onError(error: number): void {
+  #onError(error: NodeJS.ErrnoException): void {
     const dial = this.#dial;
+    const errno = errnoOf(error);
     if (dial === null) {
       this.close();
-      this.#handler.onReset(error);
-    } else if (!this.#connected) {
-      this.#tryNext(dial, errnoRefusal(this.#proxy.label, error));
-    } else if (error === ECONNRESET || error === EPIPE) {
-      this.#endHandshake(dial);
-    } else {
-      this.#refuse(errnoRefusal(this.#proxy.label, error));
+      this.#handler.onReset(errno);
+      return;
     }
+    if (this.#connected && (errno === ECONNRESET || errno === EPIPE)) {
+      this.#endHandshake(dial);
+      return;
+    }
+    const { label } = this.#proxy;
+    const why = this.#transport.explain?.(error) ?? null;
+    const refusal =
+      why === null ? errnoRefusal(label, errno) : new SocksRefusal("protocol", label, why);
+    if (this.#connected) this.#refuse(refusal);
+    else this.#tryNext(dial, refusal);
   }
 
   // ---- the open stream -----------------------------------------------------------------------------------------
@@ -280,7 +304,7 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
   reset(): void {
     this.#releaseDial();
     const socket = this.#abandon();
-    socket?.resetAndDestroy();
+    if (socket !== null) this.#transport.reset(socket);
   }
 
   close(): void {
@@ -305,7 +329,10 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
   #abandon(): Socket | null {
     const socket = this.#socket;
     this.#socket = null;
-    if (socket !== null) socket[OWNER] = null;
+    if (socket !== null) {
+      socket[OWNER] = null;
+      this.#transport.settled?.(socket);
+    }
     // Nobody would read what still comes; without a reader the socket would never see its end.
     socket?.resume();
     return socket;

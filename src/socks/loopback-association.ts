@@ -1,6 +1,6 @@
 /**
  * Datagrams to and from the host's loopback: a socket of each family, opened when first needed and bound to
- * loopback, so that nobody else can reach it.
+ * loopback, so that nobody else can reach it. Straight out they are bound as all sockets that lead out.
  */
 
 import { constants } from "node:os";
@@ -11,7 +11,7 @@ import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
 import { Endpoint } from "../stack/wire/address.ts";
 import { maxDatagram } from "./datagram-size.ts";
 import { loopbackRefusal } from "./loopback-refusal.ts";
-import type { LoopbackEnvironment } from "./loopback-stream.ts";
+import type { DirectWay, LoopbackEnvironment } from "./loopback-stream.ts";
 import type { Association, AssociationHandler, Destination } from "./ports.ts";
 
 const { EAGAIN } = constants.errno;
@@ -31,9 +31,12 @@ export class LoopbackAssociation implements Association, TimerHandler {
   constructor(environment: LoopbackEnvironment, memory: MemoryLayout, handler: AssociationHandler) {
     this.#environment = environment;
     this.#handler = handler;
+    const { out } = environment;
+    const bound4 = out === undefined ? LOOPBACK_IPV4 : sourceOf(out, true);
+    const bound6 = out === undefined ? LOOPBACK_IPV6 : sourceOf(out, false);
     this.#sockets = [
-      new LoopbackSocket(environment, memory, handler, Int32Array.of(0, 0, 0xffff, 0x7f000001, 0)),
-      new LoopbackSocket(environment, memory, handler, Int32Array.of(0, 0, 0, 1, 0)),
+      new LoopbackSocket(environment, memory, handler, bound4, false),
+      new LoopbackSocket(environment, memory, handler, bound6, true),
     ];
     environment.timers.set(this.#opening, environment.timers.now());
   }
@@ -64,10 +67,21 @@ export class LoopbackAssociation implements Association, TimerHandler {
     const errno = Math.min(this.#sockets[0].open(), 0);
     if (errno === 0) this.#handler.onOpen();
     else if (!this.#closed) {
+      const { out } = this.#environment;
       this.close();
-      this.#handler.onRefused(loopbackRefusal(-errno));
+      this.#handler.onRefused(loopbackRefusal(-errno, out === undefined ? undefined : "a target"));
     }
   }
+}
+
+const LOOPBACK_IPV4: Int32Array = Int32Array.of(0, 0, 0xffff, 0x7f000001, 0);
+const LOOPBACK_IPV6: Int32Array = Int32Array.of(0, 0, 0, 1, 0);
+
+/** Where datagrams of a family leave from; null: the kernel's choice. */
+function sourceOf(out: DirectWay, isV4: boolean): Int32Array | null {
+  const source = out.addresses.find((address) => address.isV4 === isV4);
+  if (source === undefined) return null;
+  return Int32Array.of(source.w0, source.w1, source.w2, source.w3, 0);
 }
 
 /** One socket, with the rows of its system calls. */
@@ -75,11 +89,14 @@ class LoopbackSocket implements PollHandler {
   readonly #environment: LoopbackEnvironment;
   readonly #memory: MemoryLayout;
   readonly #handler: AssociationHandler;
-  readonly #address: Int32Array;
+  readonly #address: Int32Array | null;
+  readonly #isV6: boolean;
   readonly #from: Endpoint = new Endpoint();
   readonly #tx: Int32Array = new Int32Array(MAX_DATAGRAMS * DGRAM_TX_ROW);
   readonly #rx: Int32Array = new Int32Array(MAX_DATAGRAMS * DGRAM_RX_ROW);
   #queued = 0;
+  /** Among the sockets that lead out. */
+  #isNoted = false;
   #fd = -1;
   #pollId = -1;
 
@@ -87,19 +104,21 @@ class LoopbackSocket implements PollHandler {
     environment: LoopbackEnvironment,
     memory: MemoryLayout,
     handler: AssociationHandler,
-    address: Int32Array,
+    address: Int32Array | null,
+    isV6: boolean,
   ) {
     this.#environment = environment;
     this.#memory = memory;
     this.#handler = handler;
     this.#address = address;
+    this.#isV6 = isV6;
   }
 
   /** Opens the socket if it is not open. The descriptor or -errno. */
   open(): number {
     if (this.#fd >= 0) return this.#fd;
-    const { addon, poller } = this.#environment;
-    const fd = addon.udpOpen(this.#address, this.#address[2] === 0, 0, "");
+    const { addon, poller, out } = this.#environment;
+    const fd = addon.udpOpen(this.#address, this.#isV6, out?.mark ?? 0, out?.device ?? "");
     if (fd < 0) return fd;
     this.#pollId = poller.add(fd, this, Epoll.IN);
     if (this.#pollId < 0) {
@@ -133,6 +152,7 @@ class LoopbackSocket implements PollHandler {
   flush(): void {
     const tx = this.#tx;
     let left = this.#queued;
+    if (left === 0) return;
     while (left > 0) {
       const sent = this.#environment.addon.sendBatch(this.#fd, tx, left);
       // What a full socket does not take is lost, as datagrams may be; one that is refused costs only itself.
@@ -142,10 +162,16 @@ class LoopbackSocket implements PollHandler {
       if (left > 0) tx.copyWithin(0, done * DGRAM_TX_ROW, (done + left) * DGRAM_TX_ROW);
     }
     this.#queued = 0;
+    // Its port is known from the first datagram on.
+    if (!this.#isNoted) {
+      this.#isNoted = true;
+      this.#environment.out?.ownSockets?.addDatagrams(this.#fd);
+    }
   }
 
   close(): void {
     if (this.#fd < 0) return;
+    this.#environment.out?.ownSockets?.delete(this.#fd);
     this.#environment.poller.remove(this.#pollId, this.#fd);
     this.#environment.addon.close(this.#fd);
     this.#fd = -1;

@@ -5,13 +5,10 @@ import { getSystemErrorName } from "node:util";
 import { TunnelError } from "../errors.ts";
 import type { Refusal } from "./ports.ts";
 
-/** What a proxy would have said. */
-export function loopbackRefusal(errno: number): Refusal {
+/** What a proxy would have said. `what`: where the way leads. */
+export function loopbackRefusal(errno: number, what = "the host's loopback"): Refusal {
   const name = getSystemErrorName(-errno);
-  const error = new TunnelError(
-    "ERR_PROXY_UNREACHABLE",
-    `cannot reach the host's loopback: ${name}`,
-  );
+  const error = new TunnelError("ERR_PROXY_UNREACHABLE", `cannot reach ${what}: ${name}`);
   if (LOCAL.has(errno)) return { kind: "local", reply: 0, error };
   if (errno === constants.errno.ETIMEDOUT) return { kind: "timeout", reply: 0, error };
   return { kind: "reply", reply: REPLIES.get(errno) ?? 0x01, error };

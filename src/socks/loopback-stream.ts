@@ -1,5 +1,5 @@
 /**
- * A TCP connection to the host's loopback: the direct shape without a proxy.
+ * A TCP connection to the host's loopback, or straight to a destination: the direct shape without a proxy.
  *
  * Level-triggered, as the poller is: a paused stream whose peer is gone is taken out of the poller and put back by
  * `resume`, so that it neither spins nor loses the end.
@@ -10,15 +10,34 @@ import type { Poller, PollHandler } from "../native/poller.ts";
 import { Timer, type TimerHandler, type Timers } from "../stack/timer-wheel.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { loopbackRefusal } from "./loopback-refusal.ts";
-import type { DirectStream, StreamHandler } from "./ports.ts";
+import type { OwnSockets } from "./own-sockets.ts";
+import type { DirectStream, Refusal, StreamHandler } from "./ports.ts";
 import { Silence, USER_TIMEOUT } from "./silence.ts";
+import type { SourceAddresses } from "./source-addresses.ts";
 
 /** What a stream needs of its worker. */
 export interface LoopbackEnvironment {
   readonly addon: Addon;
   readonly poller: Poller;
   readonly timers: Timers;
+  /** Beyond loopback: how its sockets lead out. */
+  readonly out?: DirectWay;
 }
+
+/** The way straight out. */
+export interface DirectWay {
+  readonly sources: SourceAddresses;
+  /** The first descriptor that a stream may not have. */
+  readonly descriptorLimit: number;
+  readonly ownSockets: OwnSockets | undefined;
+  /** SO_MARK, SO_BINDTODEVICE, and where datagrams leave from, as in SocketEnvironment. */
+  readonly mark: number;
+  readonly device: string;
+  readonly addresses: readonly Endpoint[];
+}
+
+/** Where it leads, for refusals. */
+const BEYOND = "the destination";
 
 const EAGAIN = 11;
 
@@ -44,11 +63,17 @@ export class LoopbackStream implements DirectStream, PollHandler, TimerHandler {
     this.#silence = new Silence(environment.addon, environment.timers, USER_TIMEOUT);
     const { w0, w1, w2, w3, port } = endpoint;
     const address = Int32Array.of(w0, w1, w2, w3, port);
-    this.#fd = environment.addon.tcpConnect(address, 0, "", USER_TIMEOUT);
+    const { addon, out } = environment;
+    this.#fd =
+      out === undefined
+        ? addon.tcpConnect(address, 0, "", USER_TIMEOUT)
+        : out.sources.connect(address, USER_TIMEOUT, out.descriptorLimit, false);
     if (this.#fd >= 0) {
+      out?.ownSockets?.addConnecting(this.#fd, address);
       this.#pollId = environment.poller.add(this.#fd, this, Epoll.OUT);
       if (this.#pollId >= 0) return;
-      environment.addon.close(this.#fd);
+      out?.ownSockets?.delete(this.#fd);
+      addon.close(this.#fd);
       this.#fd = this.#pollId;
     }
     // A refusal is an event: it comes with the next turn, never from within a call.
@@ -99,7 +124,7 @@ export class LoopbackStream implements DirectStream, PollHandler, TimerHandler {
   onTimer(): void {
     if (this.#state === CLOSED) return;
     this.#state = CLOSED;
-    this.#handler.onRefused(loopbackRefusal(-this.#fd));
+    this.#handler.onRefused(this.#refusal(-this.#fd));
   }
 
   onPoll(bits: number): void {
@@ -118,16 +143,21 @@ export class LoopbackStream implements DirectStream, PollHandler, TimerHandler {
   }
 
   #connected(): void {
-    const { addon } = this.#environment;
+    const { addon, out } = this.#environment;
     const errno = addon.socketError(this.#fd);
     if (errno !== 0) {
       this.close();
-      this.#handler.onRefused(loopbackRefusal(errno));
+      this.#handler.onRefused(this.#refusal(errno));
       return;
     }
+    out?.ownSockets?.delete(this.#fd);
     this.#state = OPEN;
     this.#watch();
     this.#handler.onOpen();
+  }
+
+  #refusal(errno: number): Refusal {
+    return loopbackRefusal(errno, this.#environment.out === undefined ? undefined : BEYOND);
   }
 
   /** Brings the poller's interest in line. */
@@ -150,6 +180,7 @@ export class LoopbackStream implements DirectStream, PollHandler, TimerHandler {
     this.#unwatch();
     this.#environment.timers.clear(this.#failure);
     this.#silence.stop();
+    if (this.#state === CONNECTING) this.#environment.out?.ownSockets?.delete(this.#fd);
     this.#state = CLOSED;
     return this.#fd >= 0;
   }

@@ -10,12 +10,15 @@ import { type Dial, type DialOwner, DialPool } from "./dial.ts";
 import type { SocketEnvironment } from "./environment.ts";
 import { Handshake } from "./handshake.ts";
 import { ProxyHonesty } from "./honesty.ts";
+import { HttpHandshake } from "./http-handshake.ts";
 import { type Lookup, NameResolver } from "./name-resolver.ts";
 import { Pipelining } from "./pipelining.ts";
 import type { Destination, Refusal } from "./ports.ts";
-import type { Credentials } from "./proxy-handshake.ts";
+import type { Credentials, ProxyHandshake } from "./proxy-handshake.ts";
 import { type ProxyUrl, redacted } from "./proxy-url.ts";
 import { SocksRefusal } from "./refusal.ts";
+import { SCHEMES, type Scheme } from "./schemes.ts";
+import { Socks4Handshake } from "./socks4-handshake.ts";
 import { SourceAddresses } from "./source-addresses.ts";
 
 /** Between two look-ups of the proxy's name, ms. */
@@ -26,6 +29,7 @@ export const RESERVED_DESCRIPTORS = 256;
 
 export class SocksProxy {
   readonly label: string;
+  readonly scheme: Scheme;
   readonly environment: SocketEnvironment;
   readonly credentials: Credentials | null;
   readonly resolver: NameResolver;
@@ -42,7 +46,9 @@ export class SocksProxy {
   readonly row: Int32Array = new Int32Array(2);
   readonly words: Int32Array = new Int32Array(5);
   readonly #url: ProxyUrl;
-  readonly #dials = new DialPool(() => new Handshake());
+  readonly #dials: DialPool;
+  /** It has no name to look up. */
+  readonly #isKnown: boolean;
   #addresses: readonly Endpoint[] = [];
   /** The address to try first. */
   #first = 0;
@@ -54,19 +60,26 @@ export class SocksProxy {
     const { user, password } = url;
     const octets = new TextEncoder();
     this.label = redacted(url);
+    this.scheme = SCHEMES[url.scheme];
     this.environment = environment;
     this.credentials =
       user === null ? null : { user: octets.encode(user), password: octets.encode(password ?? "") };
     this.resolver = new NameResolver(environment.turn, lookup);
-    this.pipelining = new Pipelining(this.label, user !== null, environment);
+    const { protocol } = this.scheme;
+    this.#dials = new DialPool(() => makeHandshake(protocol));
+    // Other protocols have one message.
+    const several =
+      protocol === "socks5" ? environment : { ...environment, pipeline: "off" as const };
+    this.pipelining = new Pipelining(this.label, user !== null, several);
     const { addon, timers, log } = environment;
     this.honesty = environment.isHonest === true ? null : new ProxyHonesty(this.label, timers, log);
     this.sources = addon === null ? null : new SourceAddresses({ ...environment, addon });
-    const nofile = environment.nofile ?? addon?.nofile().hard ?? Number.MAX_SAFE_INTEGER;
-    this.descriptorLimit = Math.max(nofile - RESERVED_DESCRIPTORS, nofile >> 1);
+    this.descriptorLimit = streamDescriptors(environment);
     this.#url = url;
-    const literal = parseAddress(url.host);
-    if (literal !== null) this.#addresses = this.#withPort([literal]);
+    // Behind a Unix socket is this host: that is where a relay without an address of its own listens.
+    const known = parseAddress(url.path === undefined ? url.host : "127.0.0.1");
+    this.#isKnown = known !== null;
+    if (known !== null) this.#addresses = this.#withPort([known]);
   }
 
   takeDial(owner: DialOwner, command: number, destination: Destination | null): Dial {
@@ -152,7 +165,7 @@ export class SocksProxy {
 
   /** Looks the name up, or joins the look-up under way. Never rejects: without an answer the old addresses stay. */
   resolve(): Promise<void> {
-    if (parseAddress(this.#url.host) !== null) return Promise.resolve();
+    if (this.#isKnown) return Promise.resolve();
     this.#resolving ??= new Promise((done) => {
       this.#nextLookup = this.environment.timers.now() + RESOLVE_INTERVAL;
       const onAddresses = (found: readonly Endpoint[]): void => {
@@ -174,5 +187,24 @@ export class SocksProxy {
       endpoint.port = this.#url.port;
       return endpoint;
     });
+  }
+}
+
+/** The first descriptor that a stream may not have. */
+export function streamDescriptors({ addon, nofile }: SocketEnvironment): number {
+  const limit = nofile ?? addon?.nofile().hard ?? Number.MAX_SAFE_INTEGER;
+  return Math.max(limit - RESERVED_DESCRIPTORS, limit >> 1);
+}
+
+function makeHandshake(protocol: Scheme["protocol"]): ProxyHandshake {
+  switch (protocol) {
+    case "socks4":
+      return new Socks4Handshake(false);
+    case "socks4a":
+      return new Socks4Handshake(true);
+    case "http":
+      return new HttpHandshake();
+    default:
+      return new Handshake();
   }
 }

@@ -70,7 +70,7 @@ const WORDS: ReadonlyMap<number, string> = new Map([
   [errno.ENETUNREACH, "network unreachable; check the route to it"],
   [errno.EHOSTUNREACH, "host unreachable; check its address"],
   [errno.ETIMEDOUT, "connection timed out; check its address and any firewall"],
-  [errno.ECONNRESET, "connection reset; is it a SOCKS5 proxy that lets this host in?"],
+  [errno.ECONNRESET, "connection reset; is it a proxy that lets this host in?"],
   [errno.EMFILE, "too many open files; raise the limit (ulimit -n)"],
   [errno.ENFILE, "too many open files in the system; raise fs.file-max"],
   [
@@ -78,12 +78,15 @@ const WORDS: ReadonlyMap<number, string> = new Map([
     "no local port is free; widen net.ipv4.ip_local_port_range, set net.ipv4.tcp_tw_reuse=1, or give several addresses of this host (--source)",
   ],
   [errno.EPERM, "operation not permitted; a mark needs CAP_NET_ADMIN, or a firewall forbids it"],
+  [errno.ENOENT, "there is no such socket; is it running, is that its path?"],
+  [errno.ENOTSOCK, "it is no socket; check the path"],
+  [errno.EACCES, "permission denied; check the permissions of the socket, or a firewall"],
   [errno.ENODEV, "no such network interface; check --interface"],
 ]);
 
 /** errno (positive) of a Node.js error, EIO if it has none. */
 export function errnoOf(error: NodeJS.ErrnoException): number {
   // errno of Node.js is negative, and not a system's number for its own errors.
-  const number = -(error.errno ?? 0);
+  const number = -(error.errno ?? (error.code === "ECONNRESET" ? -errno.ECONNRESET : 0));
   return number > 0 && number < 4096 ? number : errno.EIO;
 }

@@ -7,8 +7,16 @@ import { formatAddress } from "../stack/wire/address.ts";
 export interface Transport {
   /** The event after which the socket carries octets. */
   readonly openEvent: "connect" | "secureConnect";
-  /** Begins a connection to the proxy. The socket allows half-open streams. */
-  open(address: Endpoint): Socket;
+  /** Begins a connection to the proxy. The socket allows half-open streams. -errno: none can be made. */
+  open(address: Endpoint): Socket | number;
+  /** Why the other end of an open connection is not the proxy: what, and what to do. Null: nothing is wrong. */
+  distrust?(socket: Socket): string | null;
+  /** What an error of the socket means that is none of a system call, in the same form. Null: it is one. */
+  explain?(error: NodeJS.ErrnoException): string | null;
+  /** The socket is open, or nobody's any more. */
+  settled?(socket: Socket): void;
+  /** Ends a connection by RST, where it has one. */
+  reset(socket: Socket): void;
 }
 
 /** Plain TCP. */
@@ -21,4 +29,14 @@ export const TCP: Transport = {
       allowHalfOpen: true,
       noDelay: true,
     }),
+  reset: (socket) => socket.resetAndDestroy(),
 };
+
+/** A Unix socket on this host: it is where the proxy is, whatever its address. */
+export function unixTransport(path: string): Transport {
+  return {
+    openEvent: "connect",
+    open: () => process.getBuiltinModule("node:net").connect({ path, allowHalfOpen: true }),
+    reset: (socket) => socket.destroy(),
+  };
+}

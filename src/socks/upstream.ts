@@ -1,6 +1,6 @@
 /**
- * One SOCKS5 proxy as the relay's upstream. Streams and datagrams go over sockets of the addon, or, without it, over
- * those of Node.js.
+ * One proxy as the relay's upstream. Streams go over sockets of the addon, or over those of Node.js where there is no
+ * addon and where TLS or a Unix socket leads to the proxy; datagrams go with SOCKS5 only.
  */
 
 import { TunnelError } from "../errors.ts";
@@ -15,7 +15,7 @@ import { DirectSocksStream } from "./direct-stream.ts";
 import type { SocketEnvironment } from "./environment.ts";
 import { LayeredDatagrams } from "./layered-datagrams.ts";
 import { LayeredSocksStream } from "./layered-stream.ts";
-import { Command } from "./message.ts";
+import { Command, Reply } from "./message.ts";
 import type { Lookup } from "./name-resolver.ts";
 import type { Pipelining } from "./pipelining.ts";
 import type {
@@ -30,7 +30,10 @@ import type {
 import { SocksProxy } from "./proxy.ts";
 import { NO_COMMAND } from "./proxy-handshake.ts";
 import type { ProxyUrl } from "./proxy-url.ts";
-import { TCP, type Transport } from "./transport.ts";
+import { SocksRefusal } from "./refusal.ts";
+import { RefusedAssociation } from "./refused.ts";
+import { TlsTransport } from "./tls-transport.ts";
+import { TCP, type Transport, unixTransport } from "./transport.ts";
 import { type FragmentCounters, FragmentStore } from "./udp-reassembly.ts";
 
 export interface SocksUpstreamOptions {
@@ -56,9 +59,9 @@ export class SocksUpstream implements ProxyUpstream {
   constructor(url: ProxyUrl, environment: SocketEnvironment, options: SocksUpstreamOptions = {}) {
     this.#proxy = new SocksProxy(url, environment, options.lookup);
     this.label = this.#proxy.label;
-    this.#transport = options.transport ?? (environment.addon === null ? TCP : null);
-    const { mark, device, sources = [] } = environment;
-    if (this.#transport !== null && (mark !== 0 || device !== "" || sources.length > 0)) {
+    this.#transport = options.transport ?? transportOf(url, this.#proxy);
+    const { addon, mark, device, sources = [] } = environment;
+    if (addon === null && (mark !== 0 || device !== "" || sources.length > 0)) {
       throw new TunnelError(
         "ERR_ADDON_MISSING",
         "cannot mark sockets or bind them: this way to the proxy has no addon; leave out --fwmark, --interface and --source",
@@ -95,7 +98,11 @@ export class SocksUpstream implements ProxyUpstream {
   }
 
   associate(handler: AssociationHandler): Association {
-    return new SocksAssociation(this.#parts, handler);
+    const { scheme, environment } = this.#proxy;
+    if (scheme.protocol === "socks5") return new SocksAssociation(this.#parts, handler);
+    const why = "its protocol has no UDP; use a SOCKS5 proxy for it";
+    const refusal = new SocksRefusal("reply", this.label, why, Reply.COMMAND_NOT_SUPPORTED);
+    return new RefusedAssociation(environment.timers, refusal, handler);
   }
 
   /**
@@ -143,4 +150,11 @@ export class SocksUpstream implements ProxyUpstream {
       ? new LayeredDatagrams(environment, this.counters, handler)
       : new DirectDatagrams(environment, this.#rows, this.counters, handler);
   }
+}
+
+/** Null: the addon's sockets. @throws TunnelError of {@link TlsTransport}. */
+function transportOf(url: ProxyUrl, proxy: SocksProxy): Transport | null {
+  if (url.path !== undefined) return unixTransport(url.path);
+  if (proxy.scheme.way === "tls") return new TlsTransport(url, proxy);
+  return proxy.environment.addon === null ? TCP : null;
 }

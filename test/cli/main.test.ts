@@ -76,10 +76,11 @@ describe("mistakes", () => {
     ],
     ["exec -p", 125, "option '-p, --proxy <url>' argument missing; see tun2socks exec --help"],
     ["exec -p -- true", 125, 'cannot use -p: "--" stands where its value should; write -p VALUE'],
+    ["exec -p ssh://192.0.2.1 true", 125, "cannot use the proxy URL of -p: the scheme ssh is not"],
     [
-      "exec -p http://192.0.2.1 true",
+      "exec -p socks4://me:SECRET@192.0.2.1 true",
       125,
-      "cannot use the proxy URL of -p: the scheme http is not",
+      "cannot use the proxy URL of -p: SOCKS4 has no password; give the user alone, or use socks5",
     ],
     ["exec -p 192.0.2.1:x true", 125, "cannot use the proxy URL of -p: the port is not a number"],
     ["exec --mtu 12 true", 125, 'cannot use --mtu: "12" is not a number in range; write one from'],
@@ -189,9 +190,9 @@ describe("mistakes", () => {
   });
 
   test.each(["ALL_PROXY", "all_proxy"])("a scheme we lack in %s is named", async (name) => {
-    vi.stubEnv(name, "http://user:secret@192.0.2.1:8080");
+    vi.stubEnv(name, "ssh://user:secret@192.0.2.1:8080");
     expect(await main(["exec", "true"])).toBe(125);
-    expect(stderr).toMatch(/^tun2socks: cannot use the proxy URL of ALL_PROXY: the scheme http /);
+    expect(stderr).toMatch(/^tun2socks: cannot use the proxy URL of ALL_PROXY: the scheme ssh /);
     expect(stderr).not.toContain("secret");
   });
 });

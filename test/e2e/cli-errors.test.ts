@@ -93,6 +93,24 @@ const CASES: readonly Case[] = [
     says: "give credentials, socks5://user:password@host:port (ERR_PROXY_AUTH)",
   },
   {
+    name: "a Unix socket that is not there",
+    script: `${node} ${CLI} run -d tun0 --require-proxy -p socks5+unix:///does/not/exist`,
+    status: 69,
+    says: "there is no such socket; is it running, is that its path? (ERR_PROXY_UNREACHABLE)",
+  },
+  {
+    name: "a file of authorities that is not there",
+    script: `${EXEC} -p "socks5s://${SERVER_IPV4}?ca=/does/not/exist" -- true`,
+    status: 125,
+    says: "cannot read /does/not/exist: ENOENT; check the path and its permissions (ERR_USAGE)",
+  },
+  {
+    name: "a proxy without TLS where TLS was to be",
+    script: `${EXEC} -p https://${SERVER_IPV4}:1080 -- true`,
+    status: 125,
+    says: "(ERR_PROXY_PROTOCOL)",
+  },
+  {
     name: "a server that is not SOCKS5",
     script: `${EXEC} -p ${SERVER_IPV4}:8080 -- true`,
     status: 125,

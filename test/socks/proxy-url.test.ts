@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { TunnelError } from "../../src/errors.ts";
-import { parseProxyUrl, redacted } from "../../src/socks/proxy-url.ts";
+import { parseProxyUrl, redacted, withCredentials } from "../../src/socks/proxy-url.ts";
 
 const none = { user: null, password: null };
 
@@ -16,6 +16,17 @@ describe("proxy URLs", () => {
     ["[::1]", "socks5", "::1", 1080],
     ["socks5://:@host:65535", "socks5", "host", 65535],
     ["socks5://bücher.example", "socks5", "bücher.example", 1080],
+    ["socks4://h", "socks4", "h", 1080],
+    ["socks4a://h:9050", "socks4a", "h", 9050],
+    ["socks5s://h", "socks5s", "h", 1080],
+    ["http://h", "http", "h", 80],
+    ["http://h:3128/", "http", "h", 3128],
+    ["https://h", "https", "h", 443],
+    ["direct", "direct", "", 0],
+    ["direct://", "direct", "", 0],
+    ["REJECT", "reject", "", 0],
+    ["reject:///", "reject", "", 0],
+    ["direct:1080", "socks5", "direct", 1080],
   ])("%s", (text, scheme, host, port) => {
     expect(parseProxyUrl(text)).toEqual({ scheme, host, port, ...none });
   });
@@ -40,8 +51,24 @@ describe("proxy URLs", () => {
   });
 
   test.each([
-    ["http://me:SECRET@h:80", /scheme http is not supported/],
-    ["socks4://me:SECRET@h", /scheme socks4 is not supported/],
+    ["ftp://me:SECRET@h:80", /scheme ftp is not supported/],
+    ["socks4://me:SECRET@h", /SOCKS4 has no password/],
+    ["socks4a://SECRET%00x@h", /user has a NUL/],
+    ["http://me%3AX:SECRET@h", /user has a colon/],
+    ["direct://me:SECRET@h", /direct:\/\/ leads to no host/],
+    ["socks5://me:SECRET@h?ca=x", /host is no name/],
+    ["socks5s://me:SECRET@h?xx=1", /setting that is not known/],
+    ["socks5s://me:SECRET@h?toString=1", /setting that is not known/],
+    ["socks5s://me:SECRET@h?ca=a&ca=b", /setting ca twice/],
+    ["socks5s://me:SECRET@h?ca=", /setting ca is empty/],
+    ["socks5s://me:SECRET@h?ca=%ZZ", /setting ca has a bad percent-encoding/],
+    ["socks5s://me:SECRET@h?pin=sha256/abc", /pin is no hash/],
+    ["https://me:SECRET@h?cert=x", /certificate and key belong together/],
+    ["socks5+unix://me:SECRET@host/run/x", /names no socket/],
+    ["socks5+unix://me:SECRET@", /names no socket/],
+    ["socks5+unix://me:SECRET@/", /names no socket/],
+    [`socks5+unix://me:SECRET@/${"x".repeat(107)}`, /path is longer than 107/],
+    ["socks5+unix://me:SECRET@/a%ZZ", /path has a bad percent-encoding/],
     ["socks5://me:SECRET", /port is not a number/],
     ["socks5://me:SECRET@h:0", /port is not a number/],
     ["socks5://me:SECRET@h:65536", /port is not a number/],
@@ -72,7 +99,39 @@ describe("proxy URLs", () => {
     expect(cause).toBeUndefined();
   });
 
+  test("a Unix socket is a path instead of a host", () => {
+    const url = parseProxyUrl("socks5h+unix://me:p%2Fw@/run/tor%20x/a@b?c");
+    expect(url).toEqual({
+      scheme: "socks5h+unix",
+      host: "",
+      port: 0,
+      path: "/run/tor x/a@b?c",
+      user: "me",
+      password: "p/w",
+    });
+    expect(redacted(url)).toBe("socks5h+unix:///run/tor%20x/a@b?c");
+    expect(redacted(parseProxyUrl("socks5+unix:///a%0Ab"))).toBe("socks5+unix:///a%0Ab");
+  });
+
+  test("where TLS leads to the proxy the URL says how it proves who it is", () => {
+    const pin = `sha256/${"A+/9".repeat(10)}xyz=`;
+    const url = parseProxyUrl(
+      `socks5s://me:p?q@h:99/?ca=%2Fa%26b&pin=${pin}&cert=c&key=k&sni=proxy.example`,
+    );
+    expect(url).toMatchObject({ host: "h", port: 99, user: "me", password: "p?q" });
+    expect(url.tls).toEqual({ ca: "/a&b", pin, cert: "c", key: "k", sni: "proxy.example" });
+    expect(redacted(url)).toBe("socks5s://h:99");
+  });
+
+  test("credentials that were given elsewhere are bound by the scheme, too", () => {
+    const credentials = { user: "me", password: "SECRET" };
+    expect(withCredentials(parseProxyUrl("http://h"), credentials)).toMatchObject(credentials);
+    expect(() => withCredentials(parseProxyUrl("socks4://h"), credentials)).toThrow(/no password/);
+    expect(() => withCredentials(parseProxyUrl("direct"), credentials)).toThrow(/takes no user/);
+  });
+
   test("a label has no credentials", () => {
+    expect(redacted(parseProxyUrl("direct://"))).toBe("direct");
     expect(redacted(parseProxyUrl("socks5h://me:secret@h"))).toBe("socks5h://h:1080");
     expect(redacted(parseProxyUrl("me:secret@[::1]:99"))).toBe("socks5://[::1]:99");
   });
