@@ -12,6 +12,7 @@ import { addon } from "../native/binding.ts";
 import { demoCommand } from "./demo.ts";
 import { standardOutput, writeError } from "./error-line.ts";
 import { EXEC_FAILED, execCommand } from "./exec.ts";
+import { listenCommand } from "./listen.ts";
 import { probeCommand } from "./probe.ts";
 import { proxyCommand } from "./proxy.ts";
 import { runCommand } from "./run.ts";
@@ -84,6 +85,7 @@ function createProgram(setStatus: (status: number) => void): Command {
     runCommand(setStatus),
     proxyCommand(setStatus),
     probeCommand(setStatus),
+    listenCommand(setStatus),
     demoCommand(setStatus),
   ]) {
     program.addCommand(command.copyInheritedSettings(program));

@@ -297,8 +297,9 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
     this.#socket?.resume();
   }
 
-  shutdown(): void {
-    this.#socket?.end();
+  /** `flushed` is told, outside a turn, when all that was sent is the kernel's. */
+  shutdown(flushed?: () => void): void {
+    this.#socket?.end(flushed);
   }
 
   reset(): void {

@@ -29,7 +29,7 @@ afterEach(() => {
 describe("help", () => {
   const pages = [
     ["--help"],
-    ...["exec", "run", "proxy", "probe", "demo"].map((name) => [name, "--help"]),
+    ...["exec", "run", "proxy", "probe", "listen", "demo"].map((name) => [name, "--help"]),
   ];
 
   test.each(pages)("%s %s fits a screen of 24 lines and 80 columns", async (...argv) => {
