@@ -29,6 +29,8 @@ import { fillRandom } from "./random.ts";
 import { MAX_DIALS } from "./relay/dial-queue.ts";
 import { type NamePattern, parseNamePattern } from "./relay/name-patterns.ts";
 import { type DnsMode, Relay, type RelayOptions, type UdpMode } from "./relay/relay.ts";
+import { checkUpstreams, Router } from "./relay/router.ts";
+import { parseRule } from "./rules/rule-text.ts";
 import { randomCredentials } from "./socks/credentials.ts";
 import { DIAL_DEADLINE, type SocketEnvironment } from "./socks/environment.ts";
 import { LoopbackUpstream } from "./socks/loopback-upstream.ts";
@@ -36,7 +38,6 @@ import { OwnSockets, type SharedSockets } from "./socks/own-sockets.ts";
 import type { PipelineMode } from "./socks/pipelining.ts";
 import type { ProxyUpstream, Refusal } from "./socks/ports.ts";
 import { parseProxyUrl } from "./socks/proxy-url.ts";
-import { SCHEMES } from "./socks/schemes.ts";
 import { SocksServer, type SocksServerOptions } from "./socks/server.ts";
 import { MAX_ASSOCIATIONS } from "./socks/server-connection.ts";
 import { type Endpoint, formatEndpoint } from "./stack/wire/address.ts";
@@ -44,7 +45,7 @@ import type { TunDevice } from "./tun/device.ts";
 import { Tunnel, type TunnelNeighbours } from "./tunnel.ts";
 import { type OpenUpstreamsOptions, openUpstreams } from "./upstreams/open-upstreams.ts";
 import type { PoolPolicy } from "./upstreams/pool.ts";
-import { parseUpstream, type UpstreamUrl } from "./upstreams/upstream-url.ts";
+import { parseUpstream, resolveNames, type UpstreamUrl } from "./upstreams/upstream-url.ts";
 
 /** What the sessions of one device share, each in a thread of its own (src/workers). */
 export interface SessionShare {
@@ -94,6 +95,10 @@ export interface SessionOptions {
   /** The resolver behind the proxy; undefined: the host's. */
   readonly dnsServer: Endpoint | undefined;
   readonly hostLoopback: boolean;
+  /** Rules, as `parseRule` reads them: the first that is for a flow says where it goes, `proxy` has the rest. */
+  readonly rules?: readonly string[];
+  /** Other proxies, which rules name: URLs or chains by name. */
+  readonly upstreams?: Readonly<Record<string, string>>;
   /** Undefined: this session has the device for itself. */
   readonly share?: SessionShare;
 }
@@ -109,6 +114,9 @@ export class Session {
   readonly #addon: Addon | null;
   readonly #server: SocksServer | null;
   readonly #ownSockets: OwnSockets | null;
+  readonly #named: ReadonlyMap<string, ProxyUpstream>;
+  /** Null: without rules everything goes to `upstream`. */
+  readonly #router: Router | null;
   #tunnel: Tunnel | null = null;
 
   private constructor(
@@ -119,6 +127,8 @@ export class Session {
     upstream: ProxyUpstream,
     server: SocksServer | null,
     ownSockets: OwnSockets | null,
+    named: ReadonlyMap<string, ProxyUpstream>,
+    router: Router | null,
   ) {
     this.#options = options;
     this.#urls = urls;
@@ -128,12 +138,14 @@ export class Session {
     this.upstream = upstream;
     this.#server = server;
     this.#ownSockets = ownSockets;
+    this.#named = named;
+    this.#router = router;
   }
 
   /**
    * Maps the memory, finds the upstream and resolves its name.
    *
-   * @throws TunnelError ERR_PROXY_URL, ERR_PROXY_UNREACHABLE, ERR_ADDON_MISSING, ERR_MEMORY.
+   * @throws TunnelError ERR_USAGE, ERR_PROXY_URL, ERR_PROXY_UNREACHABLE, ERR_ADDON_MISSING, ERR_MEMORY.
    */
   static async open(options: SessionOptions): Promise<Session> {
     const { log } = options;
@@ -158,16 +170,35 @@ export class Session {
         "--binding tuntap2 has no built-in proxy; give one with -p socks5://host:port",
       );
     }
-    const whole = urls.length === 0 ? mapMemory(native!, MEMORY_OCTETS_WITH_SERVER) : null;
+    const rules = (options.rules ?? []).map(parseRule);
+    const others = namedUrls(options);
+    checkUpstreams(rules, others.keys());
+    const goesDirectly = urls.length === 0 || rules.some(({ action }) => action.kind === "direct");
+    const whole =
+      native !== null && goesDirectly ? mapMemory(native, MEMORY_OCTETS_WITH_SERVER) : null;
     const [memory, serverMemory] =
       whole === null
         ? [native === null ? plainMemory() : mapMemory(native), null]
         : splitPages(whole, STACK_OCTETS);
     const loop = new Loop(native, memory, options.share?.origin);
     const ownSockets = native === null ? null : new OwnSockets(native, options.share?.sockets);
+    const environment: SocketEnvironment = {
+      addon: native,
+      poller: loop.poller,
+      memory,
+      timers: loop.timers,
+      turn: loop,
+      log,
+      mark: options.fwmark,
+      device: options.interface,
+      sources: options.sources ?? [],
+      dialDeadline: DIAL_DEADLINE,
+      pipeline: options.pipeline ?? "auto",
+      ...(ownSockets === null ? {} : { ownSockets }),
+    };
     let server: SocksServer | null = null;
     try {
-      let targets = urls;
+      let direct: ProxyUpstream | null = null;
       if (serverMemory !== null) {
         const { user, password } = randomCredentials();
         server = builtInServer(native!, loop, serverMemory, log, {
@@ -179,27 +210,26 @@ export class Session {
         });
         const { port } = server.listen();
         const own = parseProxyUrl(`socks5://${user}:${password}@127.0.0.1:${port}`);
-        targets = [{ hops: [own], max: 0 }];
+        // What leads out are the server's own sockets; that it takes a handshake in one write is known.
+        const within = {
+          ...environment,
+          mark: 0,
+          device: "",
+          sources: [],
+          pipeline: "on",
+          isHonest: true,
+        } as const;
+        direct = openUpstreams([{ hops: [own], max: 0 }], within);
       }
-      const environment: SocketEnvironment = {
-        addon: native,
-        poller: loop.poller,
-        memory,
-        timers: loop.timers,
-        turn: loop,
-        log,
-        mark: server === null ? options.fwmark : 0,
-        device: server === null ? options.interface : "",
-        sources: server === null ? (options.sources ?? []) : [],
-        dialDeadline: DIAL_DEADLINE,
-        // Of the built-in server it is known.
-        pipeline: server === null ? (options.pipeline ?? "auto") : "on",
-        isHonest: server !== null,
-        ...(ownSockets === null ? {} : { ownSockets }),
-      };
-      const upstream = openUpstreams(targets, environment, poolOptions(options));
-      await upstream.resolve();
-      return new Session(options, urls, native, loop, upstream, server, ownSockets);
+      const pool = poolOptions(options);
+      const upstream = urls.length === 0 ? direct! : openUpstreams(urls, environment, pool);
+      const named = new Map<string, ProxyUpstream>();
+      for (const [name, url] of others) named.set(name, openUpstreams([url], environment, pool));
+      const router =
+        rules.length === 0 ? null : new Router(rules, { proxy: upstream, direct, named });
+      const opened = new Set([upstream, ...named.values(), ...(direct === null ? [] : [direct])]);
+      await Promise.all([...opened].map((each) => each.resolve()));
+      return new Session(options, urls, native, loop, upstream, server, ownSockets, named, router);
     } catch (error) {
       server?.close();
       loop.close();
@@ -217,12 +247,13 @@ export class Session {
     const { loop } = this;
     const options = this.#options;
     const { share } = options;
-    if (this.#server !== null) {
+    if (this.#urls.length === 0) {
       options.log.info?.("no proxy given: using the built-in one, which goes out directly");
     }
     const relay = new Relay(
       {
         upstream: this.upstream,
+        ...(this.#router === null ? {} : { router: this.#router }),
         direct: this.#addon === null ? null : new LoopbackUpstream(this.#addon, loop),
         dns: {
           mode: this.dns,
@@ -268,6 +299,7 @@ export class Session {
   close(): void {
     this.#tunnel?.close();
     this.upstream.close();
+    for (const upstream of this.#named.values()) upstream.close();
     this.#server?.close();
     this.loop.close();
   }
@@ -285,7 +317,8 @@ export class Session {
   /** Those of the proxies among them: where we resolve for this machine too, they would be found behind themselves. */
   #realNames(): NamePattern[] {
     // What stands behind another in a chain is not looked up here.
-    const own = this.#urls.map(({ hops: [first] }) => parseNamePattern(first?.host ?? ""));
+    const all = [...this.#urls, ...namedUrls(this.#options).values()];
+    const own = all.map(({ hops: [first] }) => parseNamePattern(first?.host ?? ""));
     return [
       ...(this.#options.dnsReal ?? []),
       ...own.filter((pattern) => pattern !== null).map((pattern) => ({ ...pattern, isGlob: true })),
@@ -304,6 +337,12 @@ export class Session {
     }
     return server;
   }
+}
+
+/** Proxies that rules name. */
+function namedUrls({ upstreams }: SessionOptions): ReadonlyMap<string, UpstreamUrl> {
+  const entries = Object.entries(upstreams ?? {});
+  return new Map(entries.map(([name, text]) => [name, parseUpstream(text)]));
 }
 
 /** What the user wrote, in its order. */
@@ -346,14 +385,11 @@ function poolOptions({
 }
 
 /**
- * By default names travel if each proxy is said to resolve them; the last of a chain is the one that does. Of sessions
- * that share a device each would give its own meaning to an address that "fake" hands out.
+ * By default names travel if the proxies resolve them. Of sessions that share a device each would give its own meaning to
+ * an address that "fake" hands out.
  */
 function dnsMode({ dns, share }: SessionOptions, urls: readonly UpstreamUrl[]): DnsMode {
-  const byName =
-    urls.length > 0 &&
-    urls.every(({ hops }) => SCHEMES[hops.at(-1)?.scheme ?? "direct"].sendsNames);
-  return dns ?? (byName && share === undefined ? "fake" : "auto");
+  return dns ?? (resolveNames(urls) && share === undefined ? "fake" : "auto");
 }
 
 /** Associations that the server may still be closing when others are made in their place. */

@@ -7,6 +7,8 @@ import { TunnelError } from "../errors.ts";
 import type { Log, LogLevel } from "../log.ts";
 import type { NamePattern } from "../relay/name-patterns.ts";
 import type { DnsMode, UdpMode } from "../relay/relay.ts";
+import { ruleWarnings } from "../rules/coverage.ts";
+import { formatRule } from "../rules/rule.ts";
 import { Session, type SessionOptions } from "../session.ts";
 import type { PipelineMode } from "../socks/pipelining.ts";
 import { HALF_CLOSED, IDLE } from "../stack/tcp/lifetimes.ts";
@@ -14,6 +16,7 @@ import type { Endpoint } from "../stack/wire/address.ts";
 import { OFFLOADS, type OffloadName } from "../tun/offload.ts";
 import { POOL_POLICIES, type PoolPolicy } from "../upstreams/pool.ts";
 import { MAX_CONNECTIONS } from "../upstreams/upstream-url.ts";
+import { addConfigFlags, applyConfig, type RuleFlags } from "./config-flags.ts";
 import {
   parseChoice,
   parseDuration,
@@ -38,7 +41,7 @@ export const PIPELINE_MODES: readonly PipelineMode[] = ["auto", "on", "off"];
 export const BINDINGS = ["native", "tuntap2"] as const;
 export type BindingName = (typeof BINDINGS)[number];
 
-export interface TunnelFlags {
+export interface TunnelFlags extends RuleFlags {
   readonly proxy: readonly string[];
   readonly pool?: PoolPolicy;
   readonly poolProbe?: number;
@@ -65,7 +68,8 @@ export interface TunnelFlags {
 
 /** Adds the shared flags. Help texts name the defaults themselves: commander would print parsed values. */
 export function addTunnelFlags(command: Command): Command {
-  return command
+  return addConfigFlags(command)
+    .hook("preAction", (_command, acting) => applyConfig(acting))
     .option(
       "-p, --proxy <url>",
       "[socks5[h]://][user:pass@]host[:1080] (or: $ALL_PROXY)",
@@ -238,7 +242,9 @@ export function value<T>(flag: string, parse: (text: string) => T): (text: strin
 }
 
 /** The same for a flag that may stand several times: all values in their order. */
-function repeated<T>(parse: (text: string) => T): (text: string, before: readonly T[]) => T[] {
+export function repeated<T>(
+  parse: (text: string) => T,
+): (text: string, before: readonly T[]) => T[] {
   return (text, before) => [...before, parse(text)];
 }
 
@@ -252,7 +258,7 @@ export function openSession(flags: TunnelFlags, log: Log, native: boolean): Prom
 }
 
 /** The same by what opens as {@link Session.open} does. */
-export async function openBy<T>(
+export async function openBy<T extends { readonly dns: DnsMode }>(
   open: (options: SessionOptions) => Promise<T>,
   flags: TunnelFlags,
   log: Log,
@@ -267,7 +273,7 @@ export async function openBy<T>(
     );
   }
   try {
-    return await open({
+    const opened = await open({
       proxy: flags.proxy,
       pool: flags.pool,
       poolProbe: flags.poolProbe,
@@ -289,7 +295,11 @@ export async function openBy<T>(
       dnsReal: flags.dnsReal,
       dnsServer: flags.dnsServer,
       hostLoopback: flags.hostLoopback,
+      upstreams: Object.fromEntries(flags.upstreams ?? []),
+      rules: flags.rule.map(formatRule),
     });
+    for (const { text } of ruleWarnings(flags.rule, opened.dns === "fake")) log.warn?.(text);
+    return opened;
   } catch (error) {
     if (!(error instanceof TunnelError && error.code === "ERR_PROXY_URL")) throw error;
     const place = fromEnvironment ? "ALL_PROXY" : "-p";

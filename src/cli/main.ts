@@ -9,9 +9,11 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { exitStatus, TunnelError } from "../errors.ts";
 import { addon } from "../native/binding.ts";
+import { checkCommand } from "./check.ts";
 import { demoCommand } from "./demo.ts";
 import { standardOutput, writeError } from "./error-line.ts";
 import { EXEC_FAILED, execCommand } from "./exec.ts";
+import { explainCommand } from "./explain.ts";
 import { listenCommand } from "./listen.ts";
 import { probeCommand } from "./probe.ts";
 import { proxyCommand } from "./proxy.ts";
@@ -87,6 +89,8 @@ function createProgram(setStatus: (status: number) => void): Command {
     probeCommand(setStatus),
     listenCommand(setStatus),
     demoCommand(setStatus),
+    checkCommand(setStatus),
+    explainCommand(),
   ]) {
     program.addCommand(command.copyInheritedSettings(program));
   }

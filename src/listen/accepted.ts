@@ -82,7 +82,7 @@ export class Accepted implements StreamHandler {
     }
     const address = new Endpoint();
     if (boundName === "") address.copy(server).port = bound.port;
-    else chooseRelay(bound, server, address);
+    else chooseRelay(bound, server, address, () => true);
     this.#owner.listening(formatEndpoint(address));
   }
 

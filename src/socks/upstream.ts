@@ -4,7 +4,7 @@
  */
 
 import { TunnelError } from "../errors.ts";
-import { type AssociationParts, type ControlStream, SocksAssociation } from "./association.ts";
+import { type AssociationParts, SocksAssociation } from "./association.ts";
 import {
   AssociationCounters,
   type DatagramHandler,
@@ -42,6 +42,9 @@ export interface SocksUpstreamOptions {
   /** How names are looked up; the system's resolver by default. */
   readonly lookup?: Lookup;
 }
+
+/** Either shape. */
+export type SocksStream = DirectSocksStream | LayeredSocksStream;
 
 export class SocksUpstream implements ProxyUpstream {
   readonly label: string;
@@ -109,7 +112,7 @@ export class SocksUpstream implements ProxyUpstream {
    * Asks for any command; `destination` null: zeros of the proxy's family. During onOpen the stream's `handshake` tells
    * the address that the server gave. Of BIND it is the first reply; the second is the stream's first octets.
    */
-  request(command: number, destination: Destination | null, handler: StreamHandler): ControlStream {
+  request(command: number, destination: Destination | null, handler: StreamHandler): SocksStream {
     return this.#dial(command, destination, handler);
   }
 
@@ -118,7 +121,7 @@ export class SocksUpstream implements ProxyUpstream {
     const { turn } = this.#proxy.environment;
     return new Promise((done) => {
       turn.enter();
-      const stream: ControlStream = this.#dial(NO_COMMAND, null, {
+      const stream: SocksStream = this.#dial(NO_COMMAND, null, {
         onOpen: () => {
           stream.close();
           done(null);
@@ -138,7 +141,7 @@ export class SocksUpstream implements ProxyUpstream {
     this.#proxy.resolver.close();
   }
 
-  #dial(command: number, destination: Destination | null, handler: StreamHandler): ControlStream {
+  #dial(command: number, destination: Destination | null, handler: StreamHandler): SocksStream {
     return this.#transport === null
       ? new DirectSocksStream(this.#proxy, command, destination, handler)
       : new LayeredSocksStream(this.#proxy, this.#transport, command, destination, handler);

@@ -7,6 +7,7 @@
 
 import { TunnelError } from "../errors.ts";
 import { type ProxyUrl, parseProxyUrl } from "../socks/proxy-url.ts";
+import { SCHEMES } from "../socks/schemes.ts";
 
 /** Proxies of a chain. Each costs round trips and, for datagrams, a header. */
 export const MAX_HOPS = 8;
@@ -47,6 +48,13 @@ export function parseUpstream(text: string): UpstreamUrl {
     }
   });
   return { hops, max };
+}
+
+/** True when names are the proxies' to resolve: each says so, of a chain the last, which is the one that does. */
+export function resolveNames(urls: readonly UpstreamUrl[]): boolean {
+  return (
+    urls.length > 0 && urls.every(({ hops }) => SCHEMES[hops.at(-1)?.scheme ?? "direct"].sendsNames)
+  );
 }
 
 /** The URL without its `max`, and that; 0 without one. A "?" before the last "@" is one of a password. */

@@ -29,7 +29,10 @@ afterEach(() => {
 describe("help", () => {
   const pages = [
     ["--help"],
-    ...["exec", "run", "proxy", "probe", "listen", "demo"].map((name) => [name, "--help"]),
+    ...["exec", "run", "proxy", "probe", "listen", "demo", "check", "explain"].map((name) => [
+      name,
+      "--help",
+    ]),
   ];
 
   test.each(pages)("%s %s fits a screen of 24 lines and 80 columns", async (...argv) => {
