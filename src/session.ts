@@ -99,6 +99,8 @@ export interface SessionOptions {
   readonly rules?: readonly string[];
   /** Other proxies, which rules name: URLs or chains by name. */
   readonly upstreams?: Readonly<Record<string, string>>;
+  /** Ports of flows to addresses that are accepted first, since they tell the name they are for (dishonest). */
+  readonly sniff?: readonly number[];
   /** Undefined: this session has the device for itself. */
   readonly share?: SessionShare;
 }
@@ -163,6 +165,16 @@ export class Session {
       );
     }
     refuseIdleFlags(options, urls);
+    const rules = (options.rules ?? []).map(parseRule);
+    const others = namedUrls(options);
+    checkUpstreams(rules, others.keys());
+    const hasDomain = rules.some(({ domains }) => domains.length > 0);
+    if (options.sniff !== undefined && !hasDomain && dnsMode(options, urls) !== "fake") {
+      throw new TunnelError(
+        "ERR_USAGE",
+        "cannot use --sniff: no rule asks for a domain, and no name is sent to the proxy; add one, or --dns fake, or leave it out",
+      );
+    }
     const native = options.native ? addon() : null;
     if (native === null && urls.length === 0) {
       throw new TunnelError(
@@ -170,9 +182,6 @@ export class Session {
         "--binding tuntap2 has no built-in proxy; give one with -p socks5://host:port",
       );
     }
-    const rules = (options.rules ?? []).map(parseRule);
-    const others = namedUrls(options);
-    checkUpstreams(rules, others.keys());
     const goesDirectly = urls.length === 0 || rules.some(({ action }) => action.kind === "direct");
     const whole =
       native !== null && goesDirectly ? mapMemory(native, MEMORY_OCTETS_WITH_SERVER) : null;
@@ -254,6 +263,9 @@ export class Session {
       {
         upstream: this.upstream,
         ...(this.#router === null ? {} : { router: this.#router }),
+        ...(options.sniff === undefined
+          ? {}
+          : { sniff: { ports: options.sniff, byName: this.dns === "fake" } }),
         direct: this.#addon === null ? null : new LoopbackUpstream(this.#addon, loop),
         dns: {
           mode: this.dns,

@@ -2,7 +2,7 @@
 
 import { Command } from "commander";
 import { type Config, readConfig } from "../config/config.ts";
-import { ruleWarnings } from "../rules/coverage.ts";
+import { type NamesKnown, ruleWarnings } from "../rules/coverage.ts";
 import { settingCheck } from "./config-flags.ts";
 import { standardOutput } from "./error-line.ts";
 import { addTunnelFlags } from "./flags.ts";
@@ -41,8 +41,11 @@ function check(file: string): number {
   return 0;
 }
 
-function namesIn({ settings }: Config): boolean {
-  return hasNames(texts(settings.get("dns"))[0], texts(settings.get("proxy")));
+function namesIn({ settings }: Config): NamesKnown {
+  return {
+    fake: hasNames(texts(settings.get("dns"))[0], texts(settings.get("proxy"))),
+    sniffed: settings.has("sniff"),
+  };
 }
 
 function texts(value: readonly string[] | boolean = []): readonly string[] {

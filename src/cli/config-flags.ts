@@ -1,21 +1,23 @@
-/** `--config FILE` and `--rule RULE`, and how a file's values become those of flags. */
+/** `--config FILE`, `--rule RULE` and `--sniff`, and how a file's values become those of flags. */
 
 import { type Command, Option } from "commander";
 import { type CheckSetting, readConfig } from "../config/config.ts";
 import { TunnelError } from "../errors.ts";
 import type { Rule } from "../rules/rule.ts";
 import { parseRule } from "../rules/rule-text.ts";
-import { parsePath, usage } from "./values.ts";
+import { parseInteger, parsePath, usage } from "./values.ts";
 
-/** What the two flags come to. */
+/** What the flags come to. */
 export interface RuleFlags {
   /** Those of the command line, then those of the file. */
   readonly rule: readonly Rule[];
+  /** Ports whose flows tell names; undefined: none. */
+  readonly sniff?: readonly number[];
   /** Proxy URLs by name; undefined: no file. */
   readonly upstreams?: ReadonlyMap<string, string>;
 }
 
-/** Both, hidden from the help of `run` and `exec`, which is one screen: README.md has them. */
+/** All, hidden from the help of `run` and `exec`, which is one screen: README.md has them. */
 export function addConfigFlags(command: Command): Command {
   return command
     .addOption(
@@ -31,7 +33,21 @@ export function addConfigFlags(command: Command): Command {
         ])
         .default([])
         .hideHelp(),
+    )
+    .addOption(
+      new Option("--sniff [ports]", "accept first, then go by the name the flow tells (80,443)")
+        .preset("80,443")
+        .argParser((text, earlier: readonly number[] = []) => [
+          ...earlier,
+          ...named("--sniff", () => parsePorts(text)),
+        ])
+        .hideHelp(),
     );
+}
+
+/** PORT[,PORT…] */
+function parsePorts(text: string): number[] {
+  return text.split(",").map((port) => parseInteger(port, 1, 65535));
 }
 
 /** Tries a value as the flag of that name among `options` would. */

@@ -60,9 +60,10 @@ function explain(target: string, flags: ExplainFlags): void {
   checkUpstreams(flags.rule, flags.upstreams?.keys() ?? []);
   const byName = question.name !== null;
   standardOutput(`${flags.proto} to ${target}, by ${byName ? "name" : "address"}\n`);
-  if (byName && !hasNames(flags.dns, flags.proxy)) {
+  const tells = flags.proto === "tcp" && flags.sniff?.includes(question.target.port) === true;
+  if (byName && !tells && !hasNames(flags.dns, flags.proxy)) {
     standardOutput(
-      "  note: a flow goes to a name under --dns fake (or with a socks5h:// proxy) only\n",
+      "  note: a flow has a name only under --dns fake (or with a socks5h:// proxy), or by --sniff\n",
     );
   }
   for (const [index, rule] of flags.rule.entries()) {

@@ -297,8 +297,14 @@ export async function openBy<T extends { readonly dns: DnsMode }>(
       hostLoopback: flags.hostLoopback,
       upstreams: Object.fromEntries(flags.upstreams ?? []),
       rules: flags.rule.map(formatRule),
+      ...(flags.sniff === undefined ? {} : { sniff: flags.sniff }),
     });
-    for (const { text } of ruleWarnings(flags.rule, opened.dns === "fake")) log.warn?.(text);
+    for (const { text } of ruleWarnings(flags.rule, {
+      fake: opened.dns === "fake",
+      sniffed: flags.sniff !== undefined,
+    })) {
+      log.warn?.(text);
+    }
     return opened;
   } catch (error) {
     if (!(error instanceof TunnelError && error.code === "ERR_PROXY_URL")) throw error;

@@ -24,6 +24,7 @@ import { FakeResolver } from "./fake-resolver.ts";
 import { HostName } from "./host-name.ts";
 import type { NamePattern } from "./name-patterns.ts";
 import type { Router } from "./router.ts";
+import { SniffedFlow, type SniffedFlowOwner } from "./sniffed-flow.ts";
 import type { RelayStats } from "./stats.ts";
 import { TcpRelay, type TcpRelayOwner } from "./tcp-relay.ts";
 import { WaitingRoom } from "./udp-path.ts";
@@ -43,6 +44,12 @@ export interface RelayOptions {
   readonly upstream: Upstream;
   /** Sends flows elsewhere, by rules; none: all go to `upstream`, which is its default too. */
   readonly router?: Router;
+  /** Ports whose flows by address are accepted before it is known where they go, since they tell a name (dishonest). */
+  readonly sniff?: {
+    readonly ports: readonly number[];
+    /** They go to the name then, not only by its rule. */
+    readonly byName: boolean;
+  };
   /** The way to the host's loopback; null when that is not offered. */
   readonly direct: Upstream | null;
   readonly dns: {
@@ -84,7 +91,7 @@ export interface RelayOptions {
   readonly random?: (ids: Uint16Array) => void;
 }
 
-export class Relay implements TcpRelayOwner, DnsStreamOwner {
+export class Relay implements TcpRelayOwner, DnsStreamOwner, SniffedFlowOwner {
   readonly stats: RelayStats;
   readonly #options: RelayOptions;
   readonly #context: RelayContext;
@@ -93,6 +100,8 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner {
   readonly #fakeNames: FakeNames | null;
   /** With the name it goes by, if it does. */
   readonly #tcpRelays = new Map<TcpRelay, FakeName | null>();
+  /** Those whose name is awaited. */
+  readonly #sniffedFlows = new Set<SniffedFlow>();
   readonly #udpRelays = new Set<UdpRelay>();
   readonly #dnsStreams = new Set<DnsStream>();
 
@@ -163,6 +172,7 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner {
         if (this.#isLoop(connection)) return this.#refuse(connection, "host-unreachable");
     }
     const name = fake?.name ?? null;
+    if (place === Place.OUTSIDE && this.#sniffs(target)) return this.#sniff(connection);
     const { router } = this.#options;
     if (router !== undefined && (place === Place.OUTSIDE || place === Place.FAKE)) {
       const route = router.route("tcp", target, name);
@@ -199,6 +209,8 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner {
     // Else each flow that ends would start the dial of one that waits.
     this.#context.dials.clear();
     for (const relay of this.#tcpRelays.keys()) relay.close();
+    for (const flow of this.#sniffedFlows) flow.abort();
+    this.#sniffedFlows.clear();
     for (const relay of this.#udpRelays) relay.close();
     this.#routes.shared?.close();
     for (const stream of this.#dnsStreams) stream.close();
@@ -213,6 +225,44 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner {
 
   lookupsEnded(stream: DnsStream): void {
     this.#dnsStreams.delete(stream);
+  }
+
+  sniffed(flow: SniffedFlow, name: string | null): void {
+    this.#sniffedFlows.delete(flow);
+    const { router, sniff, upstream } = this.#options;
+    if (name !== null) this.stats.sniffedNames++;
+    const route = router?.route("tcp", flow.target, name, true);
+    if (route !== undefined && route.kind !== "upstream") {
+      if (route.kind === "drop") this.stats.rulesDropped++;
+      else this.stats.rulesRejected++;
+      flow.refuse();
+      return;
+    }
+    const endpoint = new Endpoint().copy(flow.target);
+    const destination = { name: sniff?.byName === true ? name : null, endpoint };
+    const relay = new TcpRelay(this, this.#context, route?.upstream ?? upstream, destination, flow);
+    this.#tcpRelays.set(relay, null);
+    flow.lead(relay);
+    relay.start();
+  }
+
+  unsniffed(flow: SniffedFlow): void {
+    this.#sniffedFlows.delete(flow);
+  }
+
+  /** What the flow may tell makes a difference. */
+  #sniffs(target: Endpoint): boolean {
+    const { sniff, router } = this.#options;
+    if (sniff === undefined || !sniff.ports.includes(target.port)) return false;
+    return sniff.byName || router?.dependsOnName("tcp", target) === true;
+  }
+
+  #sniff(connection: TcpConnection): TcpHandler {
+    this.stats.sniffed++;
+    const flow = new SniffedFlow(this, this.#context, connection);
+    this.#sniffedFlows.add(flow);
+    flow.start();
+    return flow;
   }
 
   #lookUp(connection: TcpConnection, dns: DnsRelay): TcpHandler {

@@ -56,9 +56,14 @@ export class Router {
   }
 
   /** The route of a flow; see {@link RuleSet.match}. The same object for all flows of a rule. */
-  route(protocol: Protocol, target: Endpoint, name: string | null): Route {
-    const index = this.#rules.match(protocol, target, name);
+  route(protocol: Protocol, target: Endpoint, name: string | null, hasAddress?: boolean): Route {
+    const index = this.#rules.match(protocol, target, name, hasAddress);
     return index === NO_RULE ? this.#default : (this.#routes[index] as Route);
+  }
+
+  /** See {@link RuleSet.dependsOnName}. */
+  dependsOnName(protocol: Protocol, target: Endpoint): boolean {
+    return this.#rules.dependsOnName(protocol, target);
   }
 
   #route(rule: Rule, { direct, named }: RouterUpstreams): Route {

@@ -19,6 +19,10 @@ export class RelayStats {
   loops = 0;
   /** TCP flows, and datagrams, to an address of `--dns fake` that stands for no name. */
   namelessFlows = 0;
+  /** Flows that were accepted before it was known where they go (`--sniff`); of these: that told a name, refused later. */
+  sniffed = 0;
+  sniffedNames = 0;
+  sniffedRefused = 0;
   /** SYNs and datagrams that a rule rejected, and that one dropped. */
   rulesRejected = 0;
   rulesDropped = 0;

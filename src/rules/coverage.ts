@@ -15,12 +15,20 @@ export interface Warning {
   readonly text: string;
 }
 
-/** What is wrong with rules that are understood. `hasNames`: there are flows to names (`--dns fake`). */
-export function ruleWarnings(rules: readonly Rule[], hasNames: boolean): Warning[] {
+/** Where flows have names. */
+export interface NamesKnown {
+  /** Flows go to names (`--dns fake`). */
+  readonly fake: boolean;
+  /** Flows to addresses tell names too (`--sniff`). */
+  readonly sniffed: boolean;
+}
+
+/** What is wrong with rules that are understood. */
+export function ruleWarnings(rules: readonly Rule[], names: NamesKnown): Warning[] {
   const warnings: Warning[] = [];
   const live: number[] = [];
   for (const [index, rule] of rules.entries()) {
-    const why = whyNever(rule, hasNames) ?? whyCovered(rules, live, rule);
+    const why = whyNever(rule, names) ?? whyCovered(rules, live, rule);
     if (why === null) live.push(index);
     else warnings.push({ rule: index, text: `rule ${index + 1} never matches${why}` });
   }
@@ -37,12 +45,14 @@ export function covers(earlier: Rule, later: Rule): boolean {
   );
 }
 
-function whyNever(rule: Rule, hasNames: boolean): string | null {
-  if (rule.domains.length === 0) return null;
+function whyNever(rule: Rule, { fake, sniffed }: NamesKnown): string | null {
+  if (rule.domains.length === 0 || sniffed) return null;
   if (rule.ranges.length > 0) {
     return ": a flow goes to an address or to a name, never to both; make two rules of it";
   }
-  return hasNames ? null : " but under --dns fake (or with a socks5h:// proxy): no flow has a name";
+  return fake
+    ? null
+    : " but under --dns fake (or with a socks5h:// proxy) or --sniff: no flow has a name";
 }
 
 function whyCovered(rules: readonly Rule[], live: readonly number[], rule: Rule): string | null {

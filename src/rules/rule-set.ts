@@ -68,9 +68,14 @@ export class RuleSet {
 
   /**
    * The index of the rule for a flow to `target`, or {@link NO_RULE}. `name`: the flow goes to this name (in lower case, one
-   * character an octet), and only the port of `target` counts.
+   * character an octet), and only the port of `target` counts, unless the flow `hasAddress` all the same.
    */
-  match(protocol: Protocol, target: Endpoint, name: string | null): number {
+  match(
+    protocol: Protocol,
+    target: Endpoint,
+    name: string | null,
+    hasAddress: boolean = name === null,
+  ): number {
     const heads = this.#heads;
     const number = PROTOCOL[protocol];
     const { port } = target;
@@ -80,13 +85,29 @@ export class RuleSet {
       if (!this.#hasPort(heads[at + 1] as number, heads[at + 2] as number, port)) continue;
       const range = heads[at + 3] as number;
       const ranges = heads[at + 4] as number;
-      if (range < ranges && (name !== null || !this.#hasAddress(range, ranges, target))) continue;
+      if (range < ranges && !(hasAddress && this.#hasAddress(range, ranges, target))) continue;
       const domain = heads[at + 5] as number;
       const domains = heads[at + 6] as number;
       if (domain < domains && (name === null || !this.#hasName(domain, domains, name))) continue;
       return at / HEAD;
     }
     return NO_RULE;
+  }
+
+  /** True when another name, or none, could mean another rule for a flow to this address. */
+  dependsOnName(protocol: Protocol, target: Endpoint): boolean {
+    const heads = this.#heads;
+    const number = PROTOCOL[protocol];
+    for (let at = 0; at < heads.length; at += HEAD) {
+      const only = heads[at] as number;
+      if (only !== 0 && only !== number) continue;
+      if (!this.#hasPort(heads[at + 1] as number, heads[at + 2] as number, target.port)) continue;
+      const range = heads[at + 3] as number;
+      const ranges = heads[at + 4] as number;
+      if (range < ranges && !this.#hasAddress(range, ranges, target)) continue;
+      return (heads[at + 5] as number) < (heads[at + 6] as number);
+    }
+    return false;
   }
 
   #hasPort(from: number, to: number, port: number): boolean {

@@ -110,7 +110,7 @@ const ACTIONS: readonly string[] = ["proxy", "direct", "reject", "drop"];
 const ACTIONS_IN_WORDS = "proxy NAME, direct, reject, reject icmp or drop";
 
 /** Conditions that are meant to come; to take them for anything else would let flows go where they must not. */
-export const NOT_YET: readonly string[] = ["sni", "host", "user", "uid", "command"];
+export const NOT_YET: readonly string[] = ["user", "uid", "command"];
 
 function parseConditions(text: string): Array<[string, string[]]> {
   if (text === "") throw bad("nothing stands before ->", "write any for every flow");
@@ -133,6 +133,12 @@ function parseConditions(text: string): Array<[string, string[]]> {
 function unknownKey(key: string): TunnelError {
   if (NOT_YET.includes(key)) {
     return bad(`rules by ${key} are not supported yet`, "leave the rule out");
+  }
+  if (key === "sni" || key === "host") {
+    return bad(
+      `${quote(key)} is no condition`,
+      "write domain, which is by SNI and Host under --sniff",
+    );
   }
   const near = suggestion(key, KEYS);
   const remedy = near === null ? "write cidr, port, proto or domain" : `did you mean ${near}?`;

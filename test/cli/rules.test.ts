@@ -169,7 +169,7 @@ no rule is for it: goes to the proxy, socks5h://192.0.2.1:1080
 
   test("says that names need a way to be known", async () => {
     expect(await explain("a.example:1", "--dns", "auto")).toContain(
-      "\n  note: a flow goes to a name under --dns fake (or with a socks5h:// proxy) only\n",
+      "\n  note: a flow has a name only under --dns fake (or with a socks5h:// proxy), or by --sniff\n",
     );
   });
 
@@ -199,6 +199,11 @@ describe("a mistake ends run and exec with one line:", () => {
     [
       ["-p", "192.0.2.1", "--rule", "any -> proxy office"],
       'cannot use the rule "any -> proxy office": no upstream is called office; name it under upstreams of --config',
+    ],
+    [["--sniff=0"], 'cannot use --sniff: "0" is not a number in range; write one from 1 to 65535'],
+    [
+      ["-p", "192.0.2.1", "--sniff"],
+      "cannot use --sniff: no rule asks for a domain, and no name is sent to the proxy; add one, or --dns fake, or leave it out",
     ],
     [["--config", ""], "cannot use --config: it is empty; write a path"],
     [

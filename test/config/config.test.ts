@@ -45,6 +45,7 @@ host-loopback: true
 tcp-idle: 90s
 udp-timeout: 120
 fwmark: 0x10
+sniff: [80, 443]
 `;
 
 test("a file holds upstreams, rules and flags", () => {
@@ -69,6 +70,7 @@ test("a file holds upstreams, rules and flags", () => {
     "tcp-idle": ["90s"],
     "udp-timeout": ["120"],
     fwmark: ["16"],
+    sniff: ["80", "443"],
   });
 });
 

@@ -53,3 +53,17 @@ rules:
   ]);
   expect(status).toBe(0);
 });
+
+test("a flow to an address goes by the name that it tells, where that is listened to", async () => {
+  const argv = [node, fixture("where-from.js"), "ask", SERVER_IPV4, "8081", "8082"];
+  const env = { ...process.env, HTTP_HOST: "www.example.com" };
+  const rule = "domain=example.com -> direct";
+  const flags = ["-p", `socks5://${SERVER_IPV4}:1080`, "--sniff=8081", "--rule", rule];
+  const { status, stdout, stderr } = await world.exec(flags, argv, { env });
+  expect(stderr).toBe("");
+  expect(stdout.split("\n").filter((line) => line.startsWith("tcp"))).toEqual([
+    `tcp 8081 ${CLIENT_IPV4}`,
+    `tcp 8082 ${SERVER_IPV4}`,
+  ]);
+  expect(status).toBe(0);
+});

@@ -124,6 +124,21 @@ test("the first rule whose conditions all hold decides, whatever the rules and t
   );
 });
 
+test("a name matters exactly when some name, or none, would mean another rule", () => {
+  fc.assert(
+    fc.property(fc.array(rule, { maxLength: 4 }), flow, (texts, asked) => {
+      const rules = new RuleSet(texts.map(parseRule));
+      const { protocol, target } = ask(asked);
+      const found = [null, "no.such.name", ...NAMES].map((name) =>
+        rules.match(protocol, target, name, true),
+      );
+      if (new Set(found).size > 1) expect(rules.dependsOnName(protocol, target)).toBe(true);
+      if (!rules.dependsOnName(protocol, target)) expect(new Set(found).size).toBe(1);
+    }),
+    { numRuns: 1000 },
+  );
+});
+
 test("a rule is explained as not for a flow exactly when it is not", () => {
   fc.assert(
     fc.property(rule, flow, (text, asked) => {
@@ -186,12 +201,18 @@ test("rules that never match are told with the reason", () => {
   ];
   const last =
     "rule 6 never matches: rule 5 (any -> proxy a) is for all its flows; move it up, or leave it out";
-  expect(ruleWarnings(rules, true).map(({ text }) => text)).toEqual([...always, last]);
-  expect(ruleWarnings(rules, false).map(({ text }) => text)).toEqual([
+  expect(ruleWarnings(rules, { fake: true, sniffed: false }).map(({ text }) => text)).toEqual([
     ...always,
-    "rule 4 never matches but under --dns fake (or with a socks5h:// proxy): no flow has a name",
     last,
   ]);
+  expect(ruleWarnings(rules, { fake: false, sniffed: false }).map(({ text }) => text)).toEqual([
+    ...always,
+    "rule 4 never matches but under --dns fake (or with a socks5h:// proxy) or --sniff: no flow has a name",
+    last,
+  ]);
+  // Flows to addresses that tell names have both.
+  const sniffed = ruleWarnings(rules, { fake: false, sniffed: true });
+  expect(sniffed.map(({ rule }) => rule)).toEqual([1, 5]);
 });
 
 test("10,000 rules are taken, and no more", () => {

@@ -35,8 +35,14 @@ describe("a rule that is not understood says what is wrong and what to write:", 
     ["user=root -> direct", "rules by user are not supported yet; leave the rule out"],
     ["uid=0 -> direct", "rules by uid are not supported yet; leave the rule out"],
     ["command=curl -> direct", "rules by command are not supported yet; leave the rule out"],
-    ["sni=a.example -> direct", "rules by sni are not supported yet; leave the rule out"],
-    ["host=a.example -> direct", "rules by host are not supported yet; leave the rule out"],
+    [
+      "sni=a.example -> direct",
+      '"sni" is no condition; write domain, which is by SNI and Host under --sniff',
+    ],
+    [
+      "host=a.example -> direct",
+      '"host" is no condition; write domain, which is by SNI and Host under --sniff',
+    ],
     [
       "cidr=10.0.0.0/33 -> direct",
       '"10.0.0.0/33" is no range of addresses; write 10.0.0.0/8, 192.0.2.1 or fd00::/8',
