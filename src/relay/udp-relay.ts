@@ -23,7 +23,7 @@ import { isQuery } from "./dns-message.ts";
 import type { DnsClient, DnsRelay } from "./dns-relay.ts";
 import type { FakeName, FakeNames } from "./fake-names.ts";
 import type { UdpAnswer } from "./refusal.ts";
-import type { Router } from "./router.ts";
+import type { Route, Router } from "./router.ts";
 import { SharingEndpoint } from "./target-sets.ts";
 import { type NamedTarget, UdpPath, type UdpPathOwner, type WaitingRoom } from "./udp-path.ts";
 import type { SharedUdp } from "./udp-shared.ts";
@@ -70,6 +70,8 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
   #named: UdpPath[] = [];
   /** Among those that share associations. */
   #sharing: SharingEndpoint | null = null;
+  /** What the rules said last. */
+  #lastRuled: { readonly target: Endpoint; fake: FakeName | null; route: Route } | null = null;
   #shortLived = false;
   #asked = false;
   #ended = false;
@@ -183,7 +185,7 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     const fake = place === Place.FAKE ? (names?.at(target) ?? null) : null;
     // It stands for no name: no rule is needed to refuse it.
     if (place === Place.FAKE && fake === null) return proxy;
-    const route = router.route("udp", target, fake?.name ?? null);
+    const route = this.#routeOf(router, target, fake);
     if (route.kind === "upstream") return route.udp ?? proxy;
     if (route.kind === "drop") this.#context.stats.rulesDropped++;
     else {
@@ -191,6 +193,20 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
       this.#answer(target, route.reason);
     }
     return null;
+  }
+
+  /** Asked once for datagrams to one target in a row: rules may be many. */
+  #routeOf(router: Router, target: Endpoint, fake: FakeName | null): Route {
+    const last = this.#lastRuled;
+    if (last !== null && last.fake === fake && last.target.equals(target)) return last.route;
+    const route = router.route("udp", target, fake?.name ?? null);
+    if (last === null) this.#lastRuled = { target: target.clone(), fake, route };
+    else {
+      last.target.copy(target);
+      last.fake = fake;
+      last.route = route;
+    }
+    return route;
   }
 
   /** True when the datagrams were taken care of; false: they are no queries, and not for our resolver. */
@@ -202,7 +218,7 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     }
     if (place !== Place.RESOLVER && !isQuery(this.#context.memory.bytes, start, end)) return false;
     const onlyAsks = this.#proxy === null && this.#host === null && this.#sharing === null;
-    if (onlyAsks && !this.#shortLived) {
+    if (onlyAsks && !this.#hasRuledWays && !this.#shortLived) {
       this.#shortLived = true;
       this.flow?.setTimeout(DNS_FLOW_TIMEOUT);
     }
@@ -259,6 +275,10 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     if (this.#proxy.named?.port !== target.port) return this.#proxy;
     this.#apart ??= this.#path(proxy);
     return this.#apart;
+  }
+
+  get #hasRuledWays(): boolean {
+    return this.#routed.length + this.#named.length > 0;
   }
 
   #byUpstream(upstream: UdpUpstream): UdpPath {

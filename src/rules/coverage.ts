@@ -87,7 +87,11 @@ function coversRange(earlier: readonly Cidr[], later: Cidr): boolean {
 function coversDomain(earlier: readonly DomainPattern[], later: DomainPattern): boolean {
   return earlier.some((pattern) => {
     if (pattern.kind === later.kind && pattern.text === later.text) return true;
-    if (later.kind === "exact") return matchesDomain(pattern, later.text);
-    return later.kind === "below" && pattern.kind === "below" && matchesDomain(pattern, later.text);
+    if (later.kind === "exact") return matchesDomain(pattern.kind, pattern.text, later.text);
+    return (
+      later.kind === "below" &&
+      pattern.kind === "below" &&
+      matchesDomain(pattern.kind, pattern.text, later.text)
+    );
   });
 }

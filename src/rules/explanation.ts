@@ -31,7 +31,7 @@ export function whyNot(rule: Rule, { protocol, target, name }: FlowQuestion): st
     return `${protocol} is not ${rule.protocol}`;
   if (domains.length > 0) {
     if (name === null) return "a flow to an address has no name";
-    if (!domains.some((pattern) => matchesDomain(pattern, name))) {
+    if (!domains.some(({ kind, text }) => matchesDomain(kind, text, name))) {
       return `${name} is not ${domains.map(formatDomain).join(" or ")}`;
     }
   }

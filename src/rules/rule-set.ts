@@ -31,7 +31,7 @@ export class RuleSet {
   readonly #heads: Int32Array;
   readonly #ports: Int32Array;
   readonly #ranges: Int32Array;
-  readonly #domains: readonly DomainPattern[];
+  readonly #domains: readonly CompiledDomain[];
 
   /** @throws TunnelError ERR_USAGE if there are more than {@link MAX_RULES}. */
   constructor(rules: readonly Rule[]) {
@@ -45,7 +45,7 @@ export class RuleSet {
     const heads: number[] = [];
     const ports: number[] = [];
     const ranges: number[] = [];
-    const domains: DomainPattern[] = [];
+    const domains: CompiledDomain[] = [];
     for (const rule of rules) {
       heads.push(rule.protocol === null ? 0 : PROTOCOL[rule.protocol]);
       heads.push(ports.length);
@@ -57,7 +57,7 @@ export class RuleSet {
         ranges.push(mask(bits), mask(bits - 32), mask(bits - 64), mask(bits - 96));
       }
       heads.push(ranges.length, domains.length);
-      domains.push(...rule.domains);
+      domains.push(...rule.domains.map(compileDomain));
       heads.push(domains.length);
     }
     this.#heads = Int32Array.from(heads);
@@ -136,14 +136,28 @@ export class RuleSet {
 
   #hasName(from: number, to: number, name: string): boolean {
     for (let at = from; at < to; at++) {
-      if (matchesDomain(this.#domains[at] as DomainPattern, name)) return true;
+      const { kind, text } = this.#domains[at] as CompiledDomain;
+      if (kind === "ending" ? name.endsWith(text) : matchesDomain(kind, text, name)) return true;
     }
     return false;
   }
 }
 
-/** True when `pattern` means `name`, which is in lower case. */
-export function matchesDomain({ kind, text }: DomainPattern, name: string): boolean {
+/** "ending": all names that end so. */
+interface CompiledDomain {
+  readonly kind: DomainPattern["kind"] | "ending";
+  readonly text: string;
+}
+
+/** Most globs are "*.example.com", and looking for the end of a name is quicker than for all that may be before it. */
+function compileDomain(pattern: DomainPattern): CompiledDomain {
+  const { kind, text } = pattern;
+  const isEnding = kind === "glob" && text.startsWith("*") && !/[*?]/.test(text.slice(1));
+  return isEnding ? { kind: "ending", text: text.slice(1) } : pattern;
+}
+
+/** True when a pattern means `name`, which is in lower case. */
+export function matchesDomain(kind: DomainPattern["kind"], text: string, name: string): boolean {
   if (kind === "below") return isBelow(name, text);
   return kind === "exact" ? name === text : globs(text, name);
 }

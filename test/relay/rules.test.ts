@@ -140,6 +140,25 @@ test("a datagram to a name goes through the upstream of its rule, and the answer
   expect(world.upstream.association.sent.map(({ to }) => to)).toEqual(["ntp.example:123"]);
 });
 
+test("a source that asks for a name and talks elsewhere by rule keeps its life", () => {
+  const world = new RelayWorld({ rules: ["port=1 -> proxy other"] });
+  world.udp("192.0.2.1:1", 5000, octets(1));
+  world.act(() => world.other.association.open());
+  world.udp("198.18.0.3:53", 5000, query("www.example", "A"));
+  world.advance(60_000);
+  expect(world.other.association.state).toBe("open");
+});
+
+test("datagrams of one source to changing targets are judged each by its own", () => {
+  const world = new RelayWorld({ rules: ["port=1 -> drop", "port=2 -> proxy other"] });
+  for (const port of [1, 1, 2, 2, 1, 3, 2]) world.udp(`192.0.2.1:${port}`, 5000, octets(port));
+  world.act(() => world.other.association.open());
+  world.act(() => world.upstream.association.open());
+  expect(world.relay.stats.rulesDropped).toBe(3);
+  expect(world.other.association.sent.length).toBe(3);
+  expect(world.upstream.association.sent.length).toBe(1);
+});
+
 test("names of one source by rules keep their bound: the one unused for longest gives way", () => {
   const world = new RelayWorld({ dnsMode: "fake", rules: ["domain=example -> proxy other"] });
   for (let i = 0; i <= MAX_NAMED; i++) {
