@@ -154,7 +154,11 @@ function silence(flags: string, milliseconds: number): Option {
     .hideHelp();
 }
 
+/** Threads that getaddrinfo can keep waiting; libuv has four, unless told otherwise before the first is used. */
+const LOOKUP_THREADS = "64";
+
 async function proxy(flags: ProxyFlags, rules: readonly AccessRule[]): Promise<number> {
+  process.env["UV_THREADPOOL_SIZE"] ??= LOOKUP_THREADS;
   const log = createLog(flags.logLevel, standardError);
   const stopped = stopSignal();
   const credentials = readCredentials(flags, log);

@@ -30,7 +30,7 @@ export class ClientTable {
   enter(client: Endpoint): Admission {
     if (!this.#isAllowed(client)) return "not-allowed";
     if (this.#maxPerClient === 0) return "admitted";
-    const key = keyOf(client);
+    const key = clientKey(client);
     const count = this.#connections.get(key) ?? 0;
     if (count >= this.#maxPerClient) return "too-many";
     this.#connections.set(key, count + 1);
@@ -39,7 +39,7 @@ export class ClientTable {
 
   /** A connection that was admitted has ended. */
   leave(client: Endpoint): void {
-    const key = keyOf(client);
+    const key = clientKey(client);
     const count = this.#connections.get(key);
     if (count === undefined) return;
     if (count > 1) this.#connections.set(key, count - 1);
@@ -55,6 +55,7 @@ export class ClientTable {
   }
 }
 
-function keyOf({ isV4, w0, w1, w3 }: Endpoint): number | string {
+/** What counts as one client: an IPv4 address, of IPv6 the /64. */
+export function clientKey({ isV4, w0, w1, w3 }: Endpoint): number | string {
   return isV4 ? w3 : `${w0}:${w1}`;
 }

@@ -1,14 +1,18 @@
 /**
  * Names to addresses for the built-in server: the host's own resolver (getaddrinfo through node:dns), bounded.
  *
- * Equal names asked at the same time share one lookup. At most {@link MAX_LOOKUPS} are in flight and
- * {@link MAX_WAITING} wait; answers are handed over inside a turn of the loop, in the resolver's order.
+ * Equal names asked at the same time share one lookup. At most {@link MAX_LOOKUPS} are in flight, of one client
+ * {@link MAX_PER_CLIENT}, and {@link MAX_WAITING} wait, clients taking turns: names that nobody answers keep a thread of
+ * getaddrinfo for ten seconds and more, and keep only their own client waiting. Answers are handed over inside a turn of the
+ * loop, in the resolver's order.
  */
 
 import type { Endpoint } from "../stack/wire/address.ts";
 import { parseAddress } from "../stack/wire/address.ts";
+import { clientKey } from "./client-table.ts";
 
 export const MAX_LOOKUPS = 256;
+export const MAX_PER_CLIENT = 16;
 export const MAX_WAITING = 4096;
 /** Addresses of one name that are tried. */
 export const MAX_ADDRESSES = 16;
@@ -35,8 +39,10 @@ export class NameResolver {
   readonly #turn: Turn;
   readonly #lookup: Lookup;
   readonly #asked = new Map<string, NameHandler[]>();
-  /** Names in `#asked` whose lookup has not begun, oldest first. */
-  readonly #waiting: string[] = [];
+  /** Names in `#asked` whose lookup has not begun, by who asked first; the next client is the first. */
+  readonly #waiting = new Map<ClientKey, string[]>();
+  /** Lookups under way by who asked. */
+  readonly #running = new Map<ClientKey, number>();
   #handlers = 0;
   #open = true;
 
@@ -45,8 +51,8 @@ export class NameResolver {
     this.#lookup = lookup;
   }
 
-  /** Starts or joins a lookup. False: too many are waiting, and the handler is not called. */
-  resolve(name: string, handler: NameHandler): boolean {
+  /** Starts or joins a lookup, for `client` if it is one's. False: too many are waiting, and the handler is not called. */
+  resolve(name: string, handler: NameHandler, client: Endpoint | null = null): boolean {
     if (this.#handlers >= MAX_LOOKUPS + MAX_WAITING) {
       this.refused++;
       return false;
@@ -58,8 +64,11 @@ export class NameResolver {
       return true;
     }
     this.#asked.set(name, [handler]);
-    if (this.inFlight < MAX_LOOKUPS) this.#begin(name);
-    else this.#waiting.push(name);
+    const key = client === null ? null : clientKey(client);
+    const names = this.#waiting.get(key);
+    if (names === undefined) this.#waiting.set(key, [name]);
+    else names.push(name);
+    this.#beginWaiting();
     return true;
   }
 
@@ -67,22 +76,34 @@ export class NameResolver {
   close(): void {
     this.#open = false;
     this.#asked.clear();
-    this.#waiting.length = 0;
+    this.#waiting.clear();
   }
 
-  #begin(name: string): void {
-    this.inFlight++;
-    this.#lookup(name, (texts) => this.#finish(name, texts));
+  /** Begins what the bounds permit: a name of each client in turn. */
+  #beginWaiting(): void {
+    for (const [key, names] of this.#waiting) {
+      if (this.inFlight >= MAX_LOOKUPS) return;
+      if (key !== null && (this.#running.get(key) ?? 0) >= MAX_PER_CLIENT) continue;
+      const name = names.shift() as string;
+      // Behind the others; the loop comes to it again.
+      this.#waiting.delete(key);
+      if (names.length > 0) this.#waiting.set(key, names);
+      this.inFlight++;
+      this.#running.set(key, (this.#running.get(key) ?? 0) + 1);
+      this.#lookup(name, (texts) => this.#finish(name, key, texts));
+    }
   }
 
-  #finish(name: string, texts: readonly string[]): void {
+  #finish(name: string, key: ClientKey, texts: readonly string[]): void {
     this.inFlight--;
+    const running = (this.#running.get(key) ?? 1) - 1;
+    if (running > 0) this.#running.set(key, running);
+    else this.#running.delete(key);
     if (!this.#open) return;
     const handlers = this.#asked.get(name) ?? [];
     this.#asked.delete(name);
     this.#handlers -= handlers.length;
-    const next = this.#waiting.shift();
-    if (next !== undefined) this.#begin(next);
+    this.#beginWaiting();
     const addresses: Endpoint[] = [];
     for (const text of texts) {
       const address = parseAddress(text);
@@ -96,6 +117,9 @@ export class NameResolver {
     }
   }
 }
+
+/** Null: of no client. */
+type ClientKey = number | string | null;
 
 /** getaddrinfo(3), in the order of the system (RFC 6724). */
 function systemLookup(name: string, done: (addresses: readonly string[]) => void): void {

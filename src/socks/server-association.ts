@@ -297,7 +297,7 @@ export class ServerAssociation implements TimerHandler, DatagramPortOwner {
     if (entry === undefined || !entry.pending) {
       if (this.#names.size >= MAX_NAMES) this.#names.clear();
       entry = new NameEntry(this);
-      if (name === "" || !names.resolve(name, entry)) {
+      if (name === "" || !names.resolve(name, entry, this.#client)) {
         stats.datagramUnresolved++;
         return;
       }

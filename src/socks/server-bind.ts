@@ -75,7 +75,7 @@ export class ServerBind implements LegOwner, TimerHandler, NameHandler {
       else this.onAddresses([this.#destination]);
     } else if (!isResolvable(name)) {
       this.#fail(Reply.HOST_UNREACHABLE);
-    } else if (!names.resolve(name, this)) {
+    } else if (!names.resolve(name, this, this.#client)) {
       this.#fail(Reply.GENERAL_FAILURE);
     }
   }

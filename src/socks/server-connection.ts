@@ -311,12 +311,13 @@ export class ServerConnection
 
   #refuse(reply: number): void {
     const { stats, log } = this.#environment;
-    const { destination } = this.#negotiation as ServerNegotiation;
+    const { destination, name } = this.#negotiation as ServerNegotiation;
+    // A name may hold anything; a log is for terminals.
+    const isPlain = name !== null && /^[\x21-\x7e]+$/.test(name);
+    const to = isPlain ? `${name}:${destination.port}` : formatEndpoint(destination);
     if (reply === Reply.NOT_ALLOWED) stats.notAllowed++;
     else stats.failed++;
-    log.debug?.(
-      `proxy: ${formatEndpoint(this.peer)} to ${formatEndpoint(destination)}: ${replyName(reply)}`,
-    );
+    log.debug?.(`proxy: ${formatEndpoint(this.peer)} to ${to}: ${replyName(reply)}`);
     if (this.#reply(reply, NOWHERE)) this.#linger();
   }
 

@@ -70,7 +70,7 @@ export class ServerDial implements LegOwner, TimerHandler, NameHandler {
       this.onAddresses([this.#destination.clone()]);
     } else if (!isResolvable(name)) {
       this.#fail(Reply.HOST_UNREACHABLE);
-    } else if (names.resolve(name, this)) {
+    } else if (names.resolve(name, this, this.#client)) {
       timers.set(this.#timer, this.#deadline);
     } else {
       this.#fail(Reply.GENERAL_FAILURE);

@@ -4,10 +4,11 @@ import { constants } from "node:os";
 import { afterEach, expect, test } from "vitest";
 import { TunnelError } from "../../src/errors.ts";
 import { SLOT_OCTETS } from "../../src/socks/buffers.ts";
-import { MAX_WAITING } from "../../src/socks/name-resolver.ts";
+import { MAX_PER_CLIENT, MAX_WAITING } from "../../src/socks/name-resolver.ts";
 import { LINGER, NEGOTIATION } from "../../src/socks/server-connection.ts";
 import { ATTEMPT, CONNECTING } from "../../src/socks/server-dial.ts";
 import { replyOfErrno } from "../../src/socks/server-errno.ts";
+import { parseAddress } from "../../src/stack/wire/address.ts";
 import {
   advance,
   Client,
@@ -309,6 +310,44 @@ test("equal names share one lookup, and waiting names follow", () => {
   for (let i = 0; i < 300; i++) done[i]?.();
   expect(got).toEqual(new Array(300).fill(1));
   expect(server.names.inFlight).toBe(0);
+});
+
+test("names that nobody answers keep only their own client waiting", () => {
+  const begun: string[] = [];
+  const { server } = openServer({}, { lookup: (name) => begun.push(name) });
+  const ask = (name: string, client: string): void => {
+    const endpoint = parseAddress(client);
+    server.names.resolve(name, { onAddresses: () => {} }, endpoint);
+  };
+  for (let i = 0; i < 300; i++) ask(`dead-${i}`, "192.0.2.1");
+  expect(begun.length).toBe(MAX_PER_CLIENT);
+  ask("alive-4", "192.0.2.2");
+  ask("alive-6", "2001:db8::1");
+  expect(begun.slice(MAX_PER_CLIENT)).toEqual(["alive-4", "alive-6"]);
+});
+
+test("clients take turns at the resolver", () => {
+  const begun: Array<{ name: string; answer: () => void }> = [];
+  const { server } = openServer(
+    {},
+    { lookup: (name, done) => begun.push({ name, answer: () => done([]) }) },
+  );
+  const handler = { onAddresses: () => {} };
+  for (let i = 0; i < 256; i++) server.names.resolve(`first-${i}`, handler);
+  for (const client of ["192.0.2.1", "192.0.2.2"]) {
+    for (let i = 0; i < 3; i++) {
+      server.names.resolve(`${client} ${i}`, handler, parseAddress(client));
+    }
+  }
+  for (let i = 0; i < 6; i++) begun[i]?.answer();
+  expect(begun.slice(256).map(({ name }) => name)).toEqual([
+    "192.0.2.1 0",
+    "192.0.2.2 0",
+    "192.0.2.1 1",
+    "192.0.2.2 1",
+    "192.0.2.1 2",
+    "192.0.2.2 2",
+  ]);
 });
 
 test("at the bound new clients wait, and are served when another leaves", async () => {
