@@ -2,7 +2,7 @@
 // What a datagram allocates in steady state: nothing. 64 client endpoints, each with an association, through stack, relay
 // and SOCKS codec, both ways, alone and as super-packets; system calls are a stand-in's, which answers every datagram.
 //
-//   npm run bench:udp-allocation [-- --datagrams 1000000]
+//   npm run bench:udp-allocation [-- --datagrams 1000000 --udp shared]
 //
 // Exit status 1 if something was allocated.
 
@@ -23,6 +23,7 @@ const { values } = parseArgs({
   options: {
     datagrams: { type: "string", default: "1000000" },
     "warm-up": { type: "string", default: "3000000" },
+    udp: { type: "string", default: "per-source" },
   },
 });
 const FLOWS = 64;
@@ -144,6 +145,7 @@ const relay = new Relay(
     hostLoopback: { enabled: false, addresses: [], name: "" },
     reserved: [],
     nofile: 20_000,
+    udp: values.udp,
     udpTimeout: 300_000,
   },
   { memory, timers: wheel, log: {} },

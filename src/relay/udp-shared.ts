@@ -41,7 +41,8 @@ export class SharedUdp {
   readonly table: TargetTable;
   readonly #parts: SharedUdpParts;
   readonly #paths: SharedPath[] = [];
-  readonly #dirty: SharedPath[] = [];
+  /** Those with datagrams to flush, linked by `nextDirty`. */
+  #dirty: SharedPath | null = null;
   #nextId = 1;
 
   constructor(parts: SharedUdpParts) {
@@ -68,19 +69,23 @@ export class SharedUdp {
     const set = target.set as SharedPath;
     if (!set.isDirty) {
       set.isDirty = true;
-      this.#dirty.push(set);
+      set.nextDirty = this.#dirty;
+      this.#dirty = set;
     }
     set.path.send(address, start, end, segment);
   }
 
   /** Hands what was sent to the kernel. */
   flush(): void {
-    for (let i = 0; i < this.#dirty.length; i++) {
-      const set = this.#dirty[i] as SharedPath;
+    let set = this.#dirty;
+    this.#dirty = null;
+    while (set !== null) {
+      const next: SharedPath | null = set.nextDirty;
       set.isDirty = false;
+      set.nextDirty = null;
       set.path.flush();
+      set = next;
     }
-    this.#dirty.length = 0;
   }
 
   /** The client endpoint is gone. */
@@ -165,6 +170,7 @@ export class SharedUdp {
 export class SharedPath extends TargetSet implements UdpPathOwner, TimerHandler {
   readonly path: UdpPath;
   isDirty = false;
+  nextDirty: SharedPath | null = null;
   readonly #shared: SharedUdp;
   readonly #context: RelayContext;
   readonly #linger = new Timer(this);
