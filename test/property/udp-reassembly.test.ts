@@ -72,3 +72,28 @@ test("without loss and reordering every datagram arrives, whatever fragment come
     { numRuns: 200 },
   );
 });
+
+test("whatever comes, what is held stays within its bounds, and nothing is handed on as a fragment", () => {
+  const packet = fc
+    .tuple(fc.oneof(fc.integer({ min: 1, max: 5 }), fc.nat(255)), fc.nat(2), fc.nat(600))
+    .map(([fragment, host, length]) =>
+      datagram(fragment, new Uint8Array(length), [1, 192, 0, 2, host, 0, 80]),
+    );
+  const step = fc.record({ packet, to: fc.nat(2), after: fc.nat(3000) });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      const first = new FragmentReceiver(2000);
+      const receivers = [first, new FragmentReceiver(0, first), new FragmentReceiver(0, first)];
+      for (const { packet: sent, to, after } of steps) {
+        const whole = receivers[to]?.receive(sent);
+        expect(whole?.[2] ?? 0).toBe(0);
+        expect(first.store.octets).toBeLessThanOrEqual(2000);
+        first.time.advance(first.time.now() + after);
+      }
+      first.time.advance(first.time.now() + 6000);
+      expect(first.store.octets).toBe(0);
+      expect(first.time.next()).toBe(-1);
+    }),
+    { numRuns: 300 },
+  );
+});
