@@ -29,7 +29,7 @@ import type { RelayStats } from "./stats.ts";
 import { TcpRelay, type TcpRelayOwner } from "./tcp-relay.ts";
 import { WaitingRoom } from "./udp-path.ts";
 import { UdpRelay, type UdpRoutes } from "./udp-relay.ts";
-import { SharedUdp } from "./udp-shared.ts";
+import { SharedUpstreams } from "./udp-shared.ts";
 import { UdpUpstream } from "./udp-upstream.ts";
 
 export type { RelayEnvironment } from "./context.ts";
@@ -129,7 +129,7 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner, SniffedFlowOwner {
     this.#routes = {
       proxy,
       router: options.router ?? null,
-      shared: options.udp === "shared" ? this.#makeShared(proxy, room) : null,
+      shared: options.udp === "shared" ? this.#makeShared(room) : null,
       host: direct === null ? null : new UdpUpstream(direct),
       dns: this.#dns,
       names: this.#fakeNames,
@@ -285,15 +285,9 @@ export class Relay implements TcpRelayOwner, DnsStreamOwner, SniffedFlowOwner {
     );
   }
 
-  #makeShared(upstream: UdpUpstream, room: WaitingRoom): SharedUdp {
+  #makeShared(room: WaitingRoom): SharedUpstreams {
     const secret = Uint32Array.of(this.#randomWord(), this.#randomWord());
-    return new SharedUdp({
-      context: this.#context,
-      upstream,
-      room,
-      names: this.#fakeNames,
-      secret,
-    });
+    return new SharedUpstreams({ context: this.#context, room, names: this.#fakeNames, secret });
   }
 
   get #random(): (ids: Uint16Array) => void {

@@ -9,7 +9,7 @@
  * association carries one name and port at most, and what comes from that port is the name's; all else keeps its source.
  * The first name shares the association of the flow, so that what a STUN server says of it holds for the peers; other
  * names, and addresses with the port of the first, have associations of their own. Under `--udp shared` all of this is
- * udp-shared.ts, but for the host's loopback and for other upstreams.
+ * udp-shared.ts, but for the host's loopback.
  *
  * Rules are asked datagram by datagram. Each upstream that they name has an association for all addresses that go there, and
  * one for each name; to a target, rules being what they are, datagrams go the same way for ever.
@@ -24,9 +24,8 @@ import type { DnsClient, DnsRelay } from "./dns-relay.ts";
 import type { FakeName, FakeNames } from "./fake-names.ts";
 import type { UdpAnswer } from "./refusal.ts";
 import type { Route, Router } from "./router.ts";
-import { SharingEndpoint } from "./target-sets.ts";
 import { type NamedTarget, UdpPath, type UdpPathOwner, type WaitingRoom } from "./udp-path.ts";
-import type { SharedUdp } from "./udp-shared.ts";
+import { SharedEndpoint, type SharedUpstreams } from "./udp-shared.ts";
 import type { UdpUpstream } from "./udp-upstream.ts";
 
 /** Idle life of a flow that only asked for names: its port is rarely used again. */
@@ -41,7 +40,7 @@ export interface UdpRoutes {
   /** Null: everything outside goes to `proxy`. */
   readonly router: Router | null;
   /** Null: every endpoint has associations of its own. */
-  readonly shared: SharedUdp | null;
+  readonly shared: SharedUpstreams | null;
   /** Null: the host's loopback cannot be reached. */
   readonly host: UdpUpstream | null;
   /** Null: lookups are refused (`--dns off`). */
@@ -68,8 +67,8 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
   readonly #routed: UdpPath[] = [];
   /** To names, the longest unused first. */
   #named: UdpPath[] = [];
-  /** Among those that share associations. */
-  #sharing: SharingEndpoint | null = null;
+  /** Among those that share associations, by upstreams: one each. */
+  readonly #sharing: SharedEndpoint[] = [];
   /** What the rules said last. */
   #lastRuled: { readonly target: Endpoint; fake: FakeName | null; route: Route } | null = null;
   #shortLived = false;
@@ -103,9 +102,14 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
       this.flow?.setTimeout(this.#routes.udpTimeout);
     }
     const { shared } = this.#routes;
-    const isOutside = place === Place.OUTSIDE || place === Place.FAKE;
-    if (shared !== null && isOutside && proxy === this.#routes.proxy) {
-      this.#share(shared, target, place, start, end, segment);
+    if (shared !== null && (place === Place.OUTSIDE || place === Place.FAKE)) {
+      const fake = place === Place.FAKE ? (this.#routes.names?.at(target) ?? null) : null;
+      if (place === Place.FAKE && fake === null) {
+        this.#refuseNameless(target);
+        return;
+      }
+      const endpoint = this.#sharingAt(proxy, shared);
+      endpoint.shared.send(endpoint, target, fake, start, end, segment);
     } else if (place === Place.OUTSIDE) {
       this.#byAddress(target, proxy).send(target, start, end, segment);
     } else if (place === Place.FAKE) {
@@ -125,7 +129,9 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     this.#host?.flush();
     this.#apart?.flush();
     for (let i = 0; i < this.#routed.length; i++) (this.#routed[i] as UdpPath).flush();
-    if (this.#sharing !== null) this.#routes.shared?.flush();
+    for (let i = 0; i < this.#sharing.length; i++) {
+      (this.#sharing[i] as SharedEndpoint).shared.flush();
+    }
     for (let i = 0; i < this.#named.length; i++) (this.#named[i] as UdpPath).flush();
     this.#flushQueries();
   }
@@ -138,9 +144,9 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     this.#flushQueries();
     for (const path of [this.#proxy, this.#host, this.#apart]) this.#end(path);
     for (const path of [...this.#routed, ...this.#named]) this.#end(path);
-    if (this.#sharing !== null) {
-      this.#routes.shared?.flush();
-      this.#routes.shared?.leave(this.#sharing);
+    for (const endpoint of this.#sharing) {
+      endpoint.shared.flush();
+      endpoint.shared.leave(endpoint);
     }
     this.#named = [];
     this.#context.stats.udpFlows--;
@@ -163,7 +169,7 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
   /** A flow that has nothing else ends: its port may never be used again, and flows outnumber associations by far. */
   gaveWay(path: UdpPath): void {
     const other = path === this.#proxy ? this.#host : this.#proxy;
-    const hasOthers = other !== null || this.#sharing !== null;
+    const hasOthers = other !== null || this.#sharing.length > 0;
     if (!hasOthers && this.#routed.every((each) => each.isIdle)) this.close();
   }
 
@@ -217,7 +223,7 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
       return true;
     }
     if (place !== Place.RESOLVER && !isQuery(this.#context.memory.bytes, start, end)) return false;
-    const onlyAsks = this.#proxy === null && this.#host === null && this.#sharing === null;
+    const onlyAsks = this.#proxy === null && this.#host === null && this.#sharing.length === 0;
     if (onlyAsks && !this.#hasRuledWays && !this.#shortLived) {
       this.#shortLived = true;
       this.flow?.setTimeout(DNS_FLOW_TIMEOUT);
@@ -236,21 +242,14 @@ export class UdpRelay implements UdpHandler, UdpPathOwner, DnsClient {
     this.#routes.dns?.flush();
   }
 
-  #share(
-    shared: SharedUdp,
-    target: Endpoint,
-    place: Place,
-    start: number,
-    end: number,
-    segment: number,
-  ): void {
-    const fake = place === Place.FAKE ? (this.#routes.names?.at(target) ?? null) : null;
-    if (place === Place.FAKE && fake === null) {
-      this.#refuseNameless(target);
-      return;
+  #sharingAt(upstream: UdpUpstream, shared: SharedUpstreams): SharedEndpoint {
+    for (let i = 0; i < this.#sharing.length; i++) {
+      const endpoint = this.#sharing[i] as SharedEndpoint;
+      if (endpoint.shared.upstream === upstream) return endpoint;
     }
-    this.#sharing ??= new SharingEndpoint(this.flow as UdpFlow);
-    shared.send(this.#sharing, target, fake, start, end, segment);
+    const endpoint = new SharedEndpoint(shared.of(upstream), this.flow as UdpFlow);
+    this.#sharing.push(endpoint);
+    return endpoint;
   }
 
   #refuseNameless(target: Endpoint): void {

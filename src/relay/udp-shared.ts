@@ -1,5 +1,5 @@
 /**
- * Associations that several client endpoints share (`--udp shared`): a machine with many endpoints then costs the proxy
+ * Associations at one upstream that several client endpoints share (`--udp shared`): a machine with many endpoints then costs the proxy
  * few connections and sockets.
  *
  * Endpoints share an association while their targets are disjoint (target-sets.ts); one whose target is another's there
@@ -8,12 +8,13 @@
  * association was shared: address- and port-dependent filtering (RFC 4787 §5). Before, it is its only endpoint's.
  */
 
+import type { UdpFlow } from "../stack/ports.ts";
 import { Timer, type TimerHandler } from "../stack/timer-wheel.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import type { RelayContext } from "./context.ts";
 import type { FakeName, FakeNames } from "./fake-names.ts";
 import type { UdpAnswer } from "./refusal.ts";
-import { type SharingEndpoint, Target, TargetSet, TargetTable } from "./target-sets.ts";
+import { SharingEndpoint, Target, TargetSet, TargetTable } from "./target-sets.ts";
 import { UdpPath, type UdpPathOwner, type WaitingRoom } from "./udp-path.ts";
 import type { UdpUpstream } from "./udp-upstream.ts";
 
@@ -29,7 +30,6 @@ const MAX_LOOK = 32;
 
 export interface SharedUdpParts {
   readonly context: RelayContext;
-  readonly upstream: UdpUpstream;
   readonly room: WaitingRoom;
   /** Null: no address stands for a name. */
   readonly names: FakeNames | null;
@@ -37,16 +37,49 @@ export interface SharedUdpParts {
   readonly secret: Uint32Array;
 }
 
+/** Those of all upstreams: each has its own. */
+export class SharedUpstreams {
+  readonly #parts: SharedUdpParts;
+  readonly #known = new Map<UdpUpstream, SharedUdp>();
+
+  constructor(parts: SharedUdpParts) {
+    this.#parts = parts;
+  }
+
+  of(upstream: UdpUpstream): SharedUdp {
+    const known = this.#known.get(upstream) ?? new SharedUdp(this.#parts, upstream);
+    this.#known.set(upstream, known);
+    return known;
+  }
+
+  /** The relay ends. */
+  close(): void {
+    for (const shared of this.#known.values()) shared.close();
+  }
+}
+
+/** A client endpoint at one upstream. */
+export class SharedEndpoint extends SharingEndpoint {
+  readonly shared: SharedUdp;
+
+  constructor(shared: SharedUdp, flow: UdpFlow) {
+    super(flow);
+    this.shared = shared;
+  }
+}
+
 export class SharedUdp {
   readonly table: TargetTable;
+  readonly upstream: UdpUpstream;
   readonly #parts: SharedUdpParts;
   readonly #paths: SharedPath[] = [];
   /** Those with datagrams to flush, linked by `nextDirty`. */
   #dirty: SharedPath | null = null;
   #nextId = 1;
 
-  constructor(parts: SharedUdpParts) {
+  constructor(parts: SharedUdpParts, upstream: UdpUpstream) {
     this.#parts = parts;
+    this.upstream = upstream;
     this.table = new TargetTable(parts.secret);
   }
 
@@ -178,11 +211,11 @@ export class SharedPath extends TargetSet implements UdpPathOwner, TimerHandler 
   #first: SharingEndpoint | null = null;
   #isShared = false;
 
-  constructor(shared: SharedUdp, { context, room, upstream }: SharedUdpParts, id: number) {
+  constructor(shared: SharedUdp, { context, room }: SharedUdpParts, id: number) {
     super(id);
     this.#shared = shared;
     this.#context = context;
-    this.path = new UdpPath(this, context, room, upstream, null, MAX_WAITING);
+    this.path = new UdpPath(this, context, room, shared.upstream, null, MAX_WAITING);
   }
 
   joined(endpoint: SharingEndpoint): void {

@@ -292,7 +292,26 @@ test("an address that stands for no name is refused", () => {
   expect(world.relay.stats.namelessFlows).toBe(1);
 });
 
-test("--host-loopback and lookups are not shared", () => {
+test("by rules each upstream has associations of its own to share", () => {
+  const world = sharing({ rules: ["cidr=10.0.0.0/8 -> proxy other", "port=1 -> drop"] });
+  const ways = [world.upstream, world.other];
+  for (let port = 5000; port < 5003; port++) {
+    world.udp(`192.0.2.${port & 255}:9`, port, octets(1));
+    world.udp(`10.0.0.${port & 255}:9`, port, octets(2));
+    world.udp(`10.0.1.${port & 255}:9`, port, octets(3));
+  }
+  for (const { association } of ways) world.act(() => association.open());
+  expect(ways.map(({ associations }) => associations.length)).toEqual([1, 1]);
+  expect(ways.map(({ association }) => association.sent.length)).toEqual([3, 6]);
+  world.act(() => world.other.association.deliver("10.0.1.138:9", octets(1)));
+  world.act(() => world.other.association.deliver("192.0.2.138:9", octets(1)));
+  expect(heard(world)).toEqual(["10.0.1.138:9>5002"]);
+  world.act(() => world.relay.close());
+  expect(ways.map(({ association }) => association.state)).toEqual(["closed", "closed"]);
+  expect(world.relay.stats).toMatchObject({ associations: 0, udpFlows: 0 });
+});
+
+test("--host-loopback is not shared", () => {
   const world = sharing({ hostLoopback: true });
   world.udp("198.18.0.2:9", 5000, octets(1));
   world.act(() => world.direct.association.open());
