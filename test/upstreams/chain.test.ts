@@ -8,7 +8,14 @@ import {
   type ScriptedUpstream,
   trouble,
 } from "../support/scripted-upstream.ts";
-import { Client, DEADLINE, socketEnvironment, UdpClient, UpstreamWorld } from "./harness.ts";
+import {
+  Client,
+  DEADLINE,
+  socketEnvironment,
+  TARGET,
+  UdpClient,
+  UpstreamWorld,
+} from "./harness.ts";
 
 const CONNECT = "050100015db8d8220050";
 const GRANT = "05000001000000000000";
@@ -283,6 +290,15 @@ test("where only the proxy before knows that address there is no UDP, and it is 
   expect(flow.refusal).toMatchObject({ kind: "reply", reply: NO_UDP });
   expect(flow.refusal?.error.message).toContain("its own only the proxy before it knows; name it");
   expect(opened.before.association.state).toBe("closed");
+});
+
+test("what fits is what the header of each proxy leaves", () => {
+  const opened = open();
+  const flow = associated(opened, RELAY);
+  expect(flow.association.maxPayload(TARGET)).toBe(65_507 - 2 * 10);
+  expect(flow.association.maxPayload({ ...TARGET, name: "a.example" })).toBe(65_507 - 10 - 7 - 9);
+  opened.before.association.largest = 1200;
+  expect(flow.association.maxPayload(TARGET)).toBe(1200 - 2 * 10);
 });
 
 test("a full queue is handed on and goes on", () => {

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { ProxyUpstream, Refusal } from "../../src/socks/ports.ts";
 import { Pool, type PoolOptions } from "../../src/upstreams/pool.ts";
 import { reply, type ScriptedUpstream, trouble } from "../support/scripted-upstream.ts";
-import { Client, DEADLINE, UdpClient, UpstreamWorld } from "./harness.ts";
+import { Client, DEADLINE, TARGET, UdpClient, UpstreamWorld } from "./harness.ts";
 
 const NO_UDP = 7;
 
@@ -335,6 +335,8 @@ test("datagrams go where associations are granted: a proxy without UDP is left o
   a.association.refuse(reply(NO_UDP));
   b.association.open();
   expect(flow.events).toEqual(["open"]);
+  b.association.largest = 1210;
+  expect(flow.association.maxPayload(TARGET)).toBe(1200);
   flow.send("ping");
   expect(b.association.sent).toEqual([
     { to: "93.184.216.34:80", payload: new Uint8Array(Buffer.from("ping")) },
