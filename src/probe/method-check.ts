@@ -20,7 +20,7 @@ export function offerMethod(
   return new Promise((resolve) => {
     const socket = transport.open(server);
     if (typeof socket === "number") {
-      resolve("no answer");
+      resolve("closed");
       return;
     }
     const timer = setTimeout(() => settle("no answer"), deadline);

@@ -25,10 +25,6 @@ export class NamedAssociation implements Association {
     this.#memory = memory;
   }
 
-  maxPayload(to: Destination): number {
-    return this.#association.maxPayload(to);
-  }
-
   send(to: Destination, start: number, end: number, segment: number): boolean {
     const { name, endpoint } = to;
     if (name === null) return this.#association.send(to, start, end, segment);
@@ -49,6 +45,12 @@ export class NamedAssociation implements Association {
       });
     }
     return true;
+  }
+
+  maxPayload(to: Destination): number {
+    const target = this.#target;
+    const isKnown = to.name !== null && target?.destination.name === to.name && target.isKnown;
+    return this.#association.maxPayload(isKnown ? target.at(to.endpoint.port) : to);
   }
 
   flush(): void {

@@ -11,6 +11,7 @@ import type { SocketEnvironment } from "./environment.ts";
 import { Handshake } from "./handshake.ts";
 import { ProxyHonesty } from "./honesty.ts";
 import { HttpHandshake } from "./http-handshake.ts";
+import { Reply } from "./message.ts";
 import { type Lookup, NameResolver } from "./name-resolver.ts";
 import { Pipelining } from "./pipelining.ts";
 import type { Destination, Refusal } from "./ports.ts";
@@ -65,14 +66,14 @@ export class SocksProxy {
     this.credentials =
       user === null ? null : { user: octets.encode(user), password: octets.encode(password ?? "") };
     this.resolver = new NameResolver(environment.turn, lookup);
+    const { addon, timers, log } = environment;
+    this.honesty = environment.isHonest === true ? null : new ProxyHonesty(this.label, timers, log);
     const { protocol } = this.scheme;
     this.#dials = new DialPool(() => makeHandshake(protocol));
     // Other protocols have one message.
     const several =
       protocol === "socks5" ? environment : { ...environment, pipeline: "off" as const };
     this.pipelining = new Pipelining(this.label, user !== null, several);
-    const { addon, timers, log } = environment;
-    this.honesty = environment.isHonest === true ? null : new ProxyHonesty(this.label, timers, log);
     this.sources = addon === null ? null : new SourceAddresses({ ...environment, addon });
     this.descriptorLimit = streamDescriptors(environment);
     this.#url = url;
@@ -156,6 +157,13 @@ export class SocksProxy {
 
   handshakeTimeout({ handshake }: Dial): Refusal {
     return this.timeout(handshake.awaited, !handshake.awaitsDestination);
+  }
+
+  /** Null: its protocol has UDP. */
+  refuseUdp(): Refusal | null {
+    if (this.scheme.protocol === "socks5") return null;
+    const why = "its protocol has no UDP; use a SOCKS5 proxy for it";
+    return new SocksRefusal("reply", this.label, why, Reply.COMMAND_NOT_SUPPORTED);
   }
 
   unresolved(): Refusal {

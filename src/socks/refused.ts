@@ -36,12 +36,12 @@ export class RefusedAssociation extends Refused implements Association {
     super(timers, refusal, handler);
   }
 
-  maxPayload(): number {
-    return 0;
-  }
-
   send(): boolean {
     return false;
+  }
+
+  maxPayload(): number {
+    return 0;
   }
 
   flush(): void {}

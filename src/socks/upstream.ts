@@ -15,7 +15,7 @@ import { DirectSocksStream } from "./direct-stream.ts";
 import type { SocketEnvironment } from "./environment.ts";
 import { LayeredDatagrams } from "./layered-datagrams.ts";
 import { LayeredSocksStream } from "./layered-stream.ts";
-import { Command, Reply } from "./message.ts";
+import { Command } from "./message.ts";
 import type { Lookup } from "./name-resolver.ts";
 import type { Pipelining } from "./pipelining.ts";
 import type {
@@ -30,7 +30,6 @@ import type {
 import { SocksProxy } from "./proxy.ts";
 import { NO_COMMAND } from "./proxy-handshake.ts";
 import type { ProxyUrl } from "./proxy-url.ts";
-import { SocksRefusal } from "./refusal.ts";
 import { RefusedAssociation } from "./refused.ts";
 import { TlsTransport } from "./tls-transport.ts";
 import { TCP, type Transport, unixTransport } from "./transport.ts";
@@ -101,11 +100,10 @@ export class SocksUpstream implements ProxyUpstream {
   }
 
   associate(handler: AssociationHandler): Association {
-    const { scheme, environment } = this.#proxy;
-    if (scheme.protocol === "socks5") return new SocksAssociation(this.#parts, handler);
-    const why = "its protocol has no UDP; use a SOCKS5 proxy for it";
-    const refusal = new SocksRefusal("reply", this.label, why, Reply.COMMAND_NOT_SUPPORTED);
-    return new RefusedAssociation(environment.timers, refusal, handler);
+    const refusal = this.#proxy.refuseUdp();
+    return refusal === null
+      ? new SocksAssociation(this.#parts, handler)
+      : new RefusedAssociation(this.#proxy.environment.timers, refusal, handler);
   }
 
   /**

@@ -22,9 +22,11 @@ import { SocksProxy } from "../socks/proxy.ts";
 import { NO_COMMAND, type ProxyHandshake } from "../socks/proxy-handshake.ts";
 import type { ProxyUrl } from "../socks/proxy-url.ts";
 import { SocksRefusal } from "../socks/refusal.ts";
+import { RefusedAssociation } from "../socks/refused.ts";
 import { FragmentStore } from "../socks/udp-reassembly.ts";
 import { Endpoint, parseAddress } from "../stack/wire/address.ts";
 import { ChainAssociation } from "./chain-association.ts";
+import { ChainRefusal } from "./chain-refusal.ts";
 import { ChainStream } from "./chain-stream.ts";
 
 export class ChainUpstream implements ProxyUpstream {
@@ -58,7 +60,10 @@ export class ChainUpstream implements ProxyUpstream {
   }
 
   associate(handler: AssociationHandler): Association {
-    return new ChainAssociation(this, handler);
+    const refusal = this.proxy.refuseUdp();
+    if (refusal === null) return new ChainAssociation(this, handler);
+    const { timers } = this.proxy.environment;
+    return new RefusedAssociation(timers, new ChainRefusal(this.label, refusal), handler);
   }
 
   /** The first one's. */

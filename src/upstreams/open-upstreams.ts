@@ -26,7 +26,7 @@ export interface OpenUpstreamsOptions {
  * Opens one upstream for `urls`, of which there is at least one; several are a pool. Connects to nothing yet: `resolve`
  * comes next, then dials or `probe`.
  *
- * @throws TunnelError ERR_PROXY_URL: more than a pool has, or a hop that cannot be where it is; what
+ * @throws TunnelError ERR_PROXY_URL: more than a pool has; what
  * {@link openUpstream} throws.
  */
 export function openUpstreams(

@@ -8,6 +8,7 @@
 import { TunnelError } from "../errors.ts";
 import { type ProxyUrl, parseProxyUrl } from "../socks/proxy-url.ts";
 import { SCHEMES } from "../socks/schemes.ts";
+import { parseAddress } from "../stack/wire/address.ts";
 
 /** Proxies of a chain. Each costs round trips and, for datagrams, a header. */
 export const MAX_HOPS = 8;
@@ -47,6 +48,7 @@ export function parseUpstream(text: string): UpstreamUrl {
       throw new TunnelError(error.code, `${error.message} (${where})`);
     }
   });
+  for (let i = 0; i < hops.length && hops.length > 1; i++) checkHop(hops, i);
   return { hops, max };
 }
 
@@ -55,6 +57,26 @@ export function resolveNames(urls: readonly UpstreamUrl[]): boolean {
   return (
     urls.length > 0 && urls.every(({ hops }) => SCHEMES[hops.at(-1)?.scheme ?? "direct"].sendsNames)
   );
+}
+
+/** A hop is a proxy, all but the first are reached by TCP, and each can say where the next one is. */
+function checkHop(hops: readonly ProxyUrl[], index: number): void {
+  const { scheme, host } = hops[index] as ProxyUrl;
+  const before = hops[index - 1];
+  const { way } = SCHEMES[scheme];
+  if (way === null) throw bad(`${scheme} is no proxy of a chain`, "leave it out");
+  if (before === undefined) return;
+  if (way !== "tcp") {
+    throw bad(`${scheme} can only be the first proxy of a chain`, "put it there, or leave it out");
+  }
+  const address = parseAddress(host);
+  const { protocol } = SCHEMES[before.scheme];
+  const canReach =
+    address === null ? protocol !== "socks4" : address.isV4 || !protocol?.startsWith("socks4");
+  if (canReach) return;
+  const what = address === null ? "the name" : "the IPv6 address";
+  const why = `${before.scheme} cannot carry ${what} of the proxy behind it`;
+  throw bad(why, "write its IPv4 address, or use socks5");
 }
 
 /** The URL without its `max`, and that; 0 without one. A "?" before the last "@" is one of a password. */

@@ -196,6 +196,24 @@ test("the name of the next proxy is left to the one before", () => {
   expect(before.stream.target).toBe("inner.example:9");
 });
 
+test("each proxy is spoken to in its own protocol", () => {
+  const { before, client } = open("socks4a://192.0.2.2:1081");
+  const flow = client();
+  before.stream.open();
+  expect(take(before.stream)).toBe("040100505db8d82200");
+  send(before.stream, "005a000000000000");
+  expect(flow.events).toEqual(["open"]);
+  const web = open("http://me:pw@192.0.2.2:8080");
+  const other = web.client();
+  web.before.stream.open();
+  expect(Buffer.from(take(web.before.stream), "hex").toString()).toMatch(
+    /^CONNECT 93\.184\.216\.34:80 HTTP\/1\.1\r\n(.+\r\n)*Proxy-Authorization: Basic bWU6cHc=\r\n\r\n$/,
+  );
+  const head = Buffer.from("HTTP/1.1 200 OK\r\nVia: x\r\n\r\n").toString("hex");
+  send(web.before.stream, `${head}6869`);
+  expect([other.events, other.text]).toEqual([["open"], "hi"]);
+});
+
 test("chains are as long as they are written, and name the whole way", () => {
   const { world, chain, before } = open();
   const longer = new ChainUpstream(chain, parseProxyUrl("c.example:3"), socketEnvironment(world));
@@ -327,6 +345,17 @@ test("whoever has no UDP is named, and no proxy behind it is asked", () => {
   expect(flow.refusal).toMatchObject({ kind: "reply", reply: NO_UDP });
   expect(flow.refusal?.error.message).toBe(`chain ${A} -> ${B}: the server answered 7`);
   expect(before.streams.length).toBe(0);
+});
+
+test("a protocol without UDP has none behind another proxy either, and that one is not asked", () => {
+  const { world, chain, before } = open("http://192.0.2.2:8080");
+  const flow = new UdpClient(chain, world.memory);
+  world.pass(0);
+  expect(flow.refusal).toMatchObject({ kind: "reply", reply: NO_UDP });
+  expect(flow.refusal?.error.message).toBe(
+    `chain ${A} -> http://192.0.2.2:8080: proxy http://192.0.2.2:8080: its protocol has no UDP; use a SOCKS5 proxy for it`,
+  );
+  expect(before.associations.length).toBe(0);
 });
 
 test("the association ends with either of its two, and both end with it", () => {
