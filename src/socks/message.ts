@@ -185,7 +185,8 @@ export function readName(bytes: Uint8Array, start: number): string | null {
   return decoder.decode(bytes.subarray(start + 2, start + 2 + length));
 }
 
-function writeWord(bytes: Uint8Array, at: number, word: number): number {
+/** A word in network byte order; returns the offset behind it. */
+export function writeWord(bytes: Uint8Array, at: number, word: number): number {
   bytes[at] = word >>> 24;
   bytes[at + 1] = word >>> 16;
   bytes[at + 2] = word >>> 8;
@@ -193,13 +194,15 @@ function writeWord(bytes: Uint8Array, at: number, word: number): number {
   return at + 4;
 }
 
-function writePort(bytes: Uint8Array, at: number, port: number): number {
+/** Two octets in network byte order; returns the offset behind them. */
+export function writePort(bytes: Uint8Array, at: number, port: number): number {
   bytes[at] = port >>> 8;
   bytes[at + 1] = port;
   return at + 2;
 }
 
-function readWord(bytes: Uint8Array, at: number): number {
+/** An int32 in network byte order. */
+export function readWord(bytes: Uint8Array, at: number): number {
   return (
     ((bytes[at] as number) << 24) |
     ((bytes[at + 1] as number) << 16) |
