@@ -44,6 +44,7 @@ interface ProxyFlags {
   readonly tcpIdle: number;
   readonly tcpHalfClosed: number;
   readonly udpTimeout: number;
+  readonly socks6: boolean;
   readonly logLevel: LogLevel;
 }
 
@@ -79,6 +80,7 @@ export function proxyCommand(setStatus: (status: number) => void): Command {
       value("--max-clients", (text) => parseInteger(text, 1, 65535)),
     )
     .addOption(bindAddress())
+    .addOption(new Option("--socks6", "SOCKS6 too, experimental").default(false).hideHelp())
     .addOption(maxPerClient())
     .addOption(silence("--tcp-idle <time>", IDLE))
     .addOption(silence("--tcp-half-closed <time>", HALF_CLOSED))
@@ -172,6 +174,7 @@ async function proxy(flags: ProxyFlags, rules: readonly AccessRule[]): Promise<n
         port: flags.listen.port,
         credentials,
         allowPrivate: flags.allowPrivate,
+        socks6: flags.socks6,
         open: flags.open,
         rules,
         allowClients: flags.allowClient,

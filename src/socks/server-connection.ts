@@ -201,6 +201,9 @@ export class ServerConnection
       case Step.DENY:
         if (this.#send(negotiation.answerEnd)) this.#linger();
         break;
+      case Step.ANSWERED_REQUEST:
+        if (this.#send(negotiation.answerEnd)) this.#onRequest(negotiation);
+        break;
       case Step.REQUEST:
         this.#onRequest(negotiation);
         break;

@@ -35,6 +35,8 @@ export interface ConnectionEnvironment extends RelayEnvironment {
   readonly ownSockets: OwnSockets | null;
   /** Rewrites every destination, or null. */
   readonly translate: ((destination: Endpoint) => void) | null;
+  /** SOCKS6 is spoken, too. */
+  readonly socks6: boolean;
   /** What the fragments of all associations are kept in. */
   readonly fragments: FragmentStore;
   /** Five int32 for the call at hand. */

@@ -1,12 +1,14 @@
 /**
  * What a client of the built-in server says before it is served: SOCKS5's greeting, credentials and request (RFC 1928
- * §3, §4; RFC 1929), or the one message of SOCKS4 and 4a. The first octet decides.
+ * §3, §4; RFC 1929), the one message of SOCKS4 and 4a, or, where it is served, that of SOCKS6
+ * (draft-olteanu-intarea-socks-6-11). The first octet decides.
  *
  * It reads messages and writes their answers, and neither sends nor closes. Where there are users a SOCKS4 client is
  * refused, since its USERID proves nothing. Lives until the request is granted.
  */
 
 import { Endpoint, formatEndpoint } from "../stack/wire/address.ts";
+import type { CredentialTable } from "./credentials.ts";
 import {
   Command,
   credentialsNeed,
@@ -31,6 +33,20 @@ import {
   socks4RequestNeed,
   writeSocks4Reply,
 } from "./socks4-request.ts";
+import {
+  AuthType,
+  areOptions,
+  codeOf,
+  findCredentials,
+  messageNeed6,
+  NOOP,
+  optionsOf,
+  readAddress6,
+  readName6,
+  VERSION_6,
+  writeAuthReply,
+  writeOperationReply,
+} from "./socks6-message.ts";
 
 /** What one message came to. */
 export const Step = {
@@ -46,11 +62,19 @@ export const Step = {
   NO_ADDRESS: 4,
   /** It is none of SOCKS. */
   MALFORMED: 5,
+  /** It is a request, and an answer to what else was in it was written. */
+  ANSWERED_REQUEST: 6,
 } as const;
 export type Step = (typeof Step)[keyof typeof Step];
 
 const Stage = { FIRST: 0, CREDENTIALS: 1, REQUEST: 2 } as const;
 type Stage = (typeof Stage)[keyof typeof Stage];
+
+/** No status of RFC 1929: there was no request. */
+const NO_CREDENTIALS = -1;
+
+/** Of one call. */
+const range = { start: 0, end: 0 };
 
 export class ServerNegotiation {
   /** CMD of the request; 0: none that there is. */
@@ -66,6 +90,7 @@ export class ServerNegotiation {
   readonly #peer: Endpoint;
   #stage: Stage = Stage.FIRST;
   #isSocks4 = false;
+  #isSocks6 = false;
 
   constructor(environment: ConnectionEnvironment, peer: Endpoint) {
     this.#environment = environment;
@@ -76,6 +101,9 @@ export class ServerNegotiation {
   next(at: number, end: number, answer: number): Step {
     const { bytes } = this.#environment.memory;
     const first = bytes[at];
+    if (this.#stage === Stage.FIRST && first === VERSION_6 && this.#environment.socks6) {
+      return this.#onSocks6Request(at, end, answer);
+    }
     if (this.#stage === Stage.FIRST && first === SOCKS4_VERSION) this.#isSocks4 = true;
     else if (first !== (this.#stage === Stage.CREDENTIALS ? PASSWORD_VERSION : VERSION)) {
       return Step.MALFORMED;
@@ -99,6 +127,7 @@ export class ServerNegotiation {
    */
   writeReply(answer: number, reply: number, bound: Endpoint): number {
     const { bytes } = this.#environment.memory;
+    if (this.#isSocks6) return writeOperationReply(bytes, answer, reply, bound);
     if (!this.#isSocks4) return writeReply(bytes, answer, reply, bound);
     const isGranted = reply === Reply.SUCCEEDED;
     const code = isGranted ? Socks4Reply.GRANTED : Socks4Reply.REJECTED;
@@ -126,6 +155,50 @@ export class ServerNegotiation {
     return Step.DENY;
   }
 
+  /** Request and credentials are one message; its authentication is answered at once (draft §4, §6, §9). */
+  #onSocks6Request(at: number, end: number, answer: number): Step {
+    const { credentials, memory, stats } = this.#environment;
+    const { bytes } = memory;
+    const need = messageNeed6(bytes, at, end);
+    if (need < 0) return Step.MALFORMED;
+    if (need > end - at) return Step.MORE;
+    this.#isSocks6 = true;
+    this.used = at + need;
+    const options = optionsOf(bytes, at, this.used);
+    if (!areOptions(bytes, options, this.used)) return Step.MALFORMED;
+    const status = credentials === null ? null : this.#authenticate(options);
+    if (status !== null && status !== 0) {
+      if (status === NO_CREDENTIALS) stats.methodRefused++;
+      const told = status === NO_CREDENTIALS ? null : status;
+      this.answerEnd = writeAuthReply(bytes, answer, AuthType.FAILED, told);
+      return Step.DENY;
+    }
+    this.answerEnd = writeAuthReply(bytes, answer, AuthType.SUCCESSFUL, status);
+    readAddress6(bytes, at, this.destination);
+    this.name = readName6(bytes, at);
+    const command = codeOf(bytes, at);
+    if (command === NOOP) {
+      this.answerEnd = writeOperationReply(
+        bytes,
+        this.answerEnd,
+        Reply.SUCCEEDED,
+        this.destination,
+      );
+      return Step.DENY;
+    }
+    // Datagrams of SOCKS6 are others than those of SOCKS5.
+    this.command = command === Command.UDP_ASSOCIATE ? 0 : command;
+    return Step.ANSWERED_REQUEST;
+  }
+
+  /** RFC 1929's status for the credentials in the options, or that there are none. */
+  #authenticate(options: number): number {
+    const { credentials, memory } = this.#environment;
+    const { bytes } = memory;
+    if (!findCredentials(bytes, options, this.used, range)) return NO_CREDENTIALS;
+    return this.#isKnown(credentials as CredentialTable, range.start) ? 0 : 1;
+  }
+
   /** RFC 1928 §3. With users only their method is acceptable, without only "none". */
   #onGreeting(at: number, answer: number): Step {
     const { credentials, memory, stats } = this.#environment;
@@ -143,18 +216,26 @@ export class ServerNegotiation {
 
   /** RFC 1929 §2. */
   #onCredentials(at: number, answer: number): Step {
-    const { credentials, memory, stats, log } = this.#environment;
+    const { credentials, memory } = this.#environment;
     const { bytes } = memory;
-    const userEnd = at + 2 + (bytes[at + 1] as number);
-    const passwordEnd = userEnd + 1 + (bytes[userEnd] as number);
-    if (credentials?.matches(bytes, at + 2, userEnd, userEnd + 1, passwordEnd) === true) {
+    if (credentials !== null && this.#isKnown(credentials, at)) {
       this.#stage = Stage.REQUEST;
       this.answerEnd = writeCredentialsStatus(bytes, answer, 0);
       return Step.ANSWER;
     }
-    stats.passwordRefused++;
-    log.debug?.(`proxy: wrong user or password from ${formatEndpoint(this.#peer)}`);
     this.answerEnd = writeCredentialsStatus(bytes, answer, 1);
     return Step.DENY;
+  }
+
+  /** Whether RFC 1929's request at `at` names a user with its password. */
+  #isKnown(credentials: CredentialTable, at: number): boolean {
+    const { memory, stats, log } = this.#environment;
+    const { bytes } = memory;
+    const userEnd = at + 2 + (bytes[at + 1] as number);
+    const passwordEnd = userEnd + 1 + (bytes[userEnd] as number);
+    if (credentials.matches(bytes, at + 2, userEnd, userEnd + 1, passwordEnd)) return true;
+    stats.passwordRefused++;
+    log.debug?.(`proxy: wrong user or password from ${formatEndpoint(this.#peer)}`);
+    return false;
   }
 }

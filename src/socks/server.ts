@@ -69,6 +69,8 @@ export interface SocksServerOptions {
   readonly bindAddress?: Endpoint;
   /** Where sockets that lead out are written down. */
   readonly ownSockets?: OwnSockets;
+  /** Speaks SOCKS6, too (experimental). */
+  readonly socks6?: boolean;
   /** Rewrites every destination in place, before the access rules; replies keep the address that was asked for. */
   readonly translate?: (destination: Endpoint) => void;
 }
@@ -120,6 +122,7 @@ export class SocksServer
   readonly sources: SourceAddresses;
   readonly ownSockets: OwnSockets | null;
   readonly translate: ((destination: Endpoint) => void) | null;
+  readonly socks6: boolean;
   readonly row: Int32Array = new Int32Array(2);
   readonly address: Int32Array = new Int32Array(5);
   readonly received: Int32Array = new Int32Array(MAX_DATAGRAMS * DGRAM_RX_ROW);
@@ -164,6 +167,7 @@ export class SocksServer
     });
     this.ownSockets = options.ownSockets ?? null;
     this.translate = options.translate ?? null;
+    this.socks6 = options.socks6 ?? false;
     this.tcpIdle = options.tcpIdle ?? 0;
     this.tcpHalfClosed = options.tcpHalfClosed ?? 0;
     this.udpIdle = options.udpIdle ?? UDP_IDLE;
