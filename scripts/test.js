@@ -39,10 +39,22 @@ const PEERS = [
   ["sshd", "openssh-server", "`ssh -D`"],
   ["openssl", "openssl", "Dante with a password"],
   ["ss-local", "shadowsocks-libev", "shadowsocks"],
+  ["stunnel4", "stunnel4", "proxies behind TLS"],
+  ["tinyproxy", "tinyproxy", "tinyproxy (HTTP CONNECT)"],
   ["ncat", "ncat", "ncat, and ssh by it, as clients"],
   ["proxychains4", "proxychains4", "proxychains4 as a client"],
   ["python3-socks", "python3-socks", "PySocks as a client"],
+  ["krb5kdc", "krb5-kdc", "GSSAPI"],
+  ["kadmin.local", "krb5-admin-server", "GSSAPI"],
+  ["kinit", "krb5-user", "GSSAPI"],
+  ["python3-gssapi", "python3-gssapi", "GSSAPI"],
 ];
+
+/** Those of them that are modules of Debian's Python. */
+const MODULES = {
+  "python3-socks": "/usr/lib/python3/dist-packages/socks.py",
+  "python3-gssapi": "/usr/lib/python3/dist-packages/gssapi",
+};
 
 const args = process.argv.slice(2);
 const requireE2e = take("--require-e2e");
@@ -88,8 +100,7 @@ function takeValue(flag) {
 }
 
 function inPath(program) {
-  // The one that is a module.
-  if (program === "python3-socks") return existsSync("/usr/lib/python3/dist-packages/socks.py");
+  if (Object.hasOwn(MODULES, program)) return existsSync(MODULES[program]);
   const path = `${process.env.PATH}:/usr/sbin:/sbin`;
   return path.split(":").some((directory) => existsSync(join(directory, program)));
 }

@@ -120,6 +120,20 @@ const CURL = { refusal: /^exit 97$/, denial: /^exit 97$/ };
 
 export const CLIENTS: readonly ClientRow[] = [
   {
+    name: "curl --socks4",
+    programs: ["curl"],
+    instead: { ...NO_UDP, v6: "–", name: "–", password: "–" },
+    ...CURL,
+    argv: (errand) => curl("--socks4", errand),
+  },
+  {
+    name: "curl --socks4a",
+    programs: ["curl"],
+    instead: { ...NO_UDP, v6: "–", password: "–" },
+    ...CURL,
+    argv: (errand) => curl("--socks4a", errand),
+  },
+  {
     name: "curl --socks5",
     programs: ["curl"],
     instead: { ...NO_UDP, name: "–" },
@@ -140,6 +154,14 @@ export const CLIENTS: readonly ClientRow[] = [
     refusal: /^failed$/,
     denial: /^failed$/,
     argv: (errand) => echo(ncat(errand, errand.port, "socks5"), errand),
+  },
+  {
+    name: "ncat, SOCKS4",
+    programs: ["ncat"],
+    instead: { ...NO_UDP, v6: "–", password: "–" },
+    refusal: /^failed$/,
+    denial: /^failed$/,
+    argv: (errand) => echo(ncat(errand, errand.port, "socks4"), errand),
   },
   {
     name: "proxychains4 curl",
@@ -168,5 +190,13 @@ export const CLIENTS: readonly ClientRow[] = [
     refusal: /0x05: Connection refused/,
     denial: /authentication failed/i,
     argv: (errand) => pysocks("socks5", errand),
+  },
+  {
+    name: "PySocks, SOCKS4",
+    programs: ["python3-socks"],
+    instead: { ...NO_UDP, v6: "–", password: "–" },
+    refusal: /0x5b/,
+    denial: /0x5d/,
+    argv: (errand) => pysocks("socks4", errand),
   },
 ];

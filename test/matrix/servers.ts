@@ -18,6 +18,8 @@ const PORT = 1080;
 /** A proxy that runs: the URL without credentials. */
 export interface Proxy {
   readonly url: string;
+  /** The one with which names go to the proxy, if `--dns fake` is not enough. */
+  readonly urlOfNames?: string;
   /** It asks for {@link CREDENTIALS}. */
   readonly wantsPassword: boolean;
 }
@@ -81,6 +83,43 @@ const MICROSOCKS = {
   oneWrite: "no, found out",
 };
 
+/** SOCKS4 has neither IPv6 nor passwords nor UDP. */
+const SOCKS4 = {
+  ...NO_UDP,
+  v6: "ECONNREFUSED",
+  oneWrite: "–",
+  password: "ERR_PROXY_URL",
+  wrong: "ERR_PROXY_URL",
+};
+
+/** HTTP has no negotiation: a password is looked at with the request, or not at all. */
+const TINYPROXY = { ...NO_UDP, half: "closed", oneWrite: "–" };
+
+/** A certificate of its own for the server's machine, and stunnel with it in front of `port`. */
+async function startTls(world: World, tlsPort: number, port: number): Promise<string> {
+  const [key, cert] = [join(world.directory, "tls.key"), join(world.directory, "tls.crt")];
+  const { status, stderr } = spawnSync(
+    "openssl",
+    [
+      ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"],
+      ...["-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=proxy"],
+      ...["-addext", `subjectAltName=IP:${SERVER_IPV4}`],
+    ],
+    { encoding: "utf8" },
+  );
+  if (status !== 0) throw new Error(`openssl: ${stderr}`);
+  const service = `accept = ${SERVER_IPV4}:${tlsPort}\nconnect = ${SERVER_IPV4}:${port}`;
+  const tls = `foreground = yes\npid =\n[proxy]\n${service}\ncert = ${cert}\nkey = ${key}\n`;
+  await listening(world, ["stunnel4", file(world, "stunnel.conf", tls)], tlsPort);
+  return cert;
+}
+
+async function startTinyproxy(world: World, ...lines: readonly string[]): Promise<void> {
+  const config = [`Port ${PORT}`, `Listen ${SERVER_IPV4}`, "Timeout 60", "MaxClients 50", ...lines];
+  const path = file(world, "tinyproxy.conf", config.map((line) => `${line}\n`).join(""));
+  await listening(world, ["tinyproxy", "-d", "-c", path]);
+}
+
 const URL = `socks5://${SERVER_IPV4}:${PORT}`;
 
 export const SERVERS: readonly ServerRow[] = [
@@ -102,6 +141,30 @@ export const SERVERS: readonly ServerRow[] = [
       const hosts = knowing(world);
       const url = await startDante(world, PORT, (argv) => wrap(hosts(argv)), "username");
       return { url, wantsPassword: true };
+    },
+  },
+  {
+    name: "Dante, SOCKS4",
+    programs: ["danted"],
+    // It does not know 4a.
+    instead: { ...SOCKS4, name: "ECONNREFUSED" },
+    async start(world) {
+      await startDante(world, PORT, knowing(world));
+      return {
+        url: URL.replace("socks5", "socks4"),
+        urlOfNames: URL.replace("socks5", "socks4a"),
+        wantsPassword: false,
+      };
+    },
+  },
+  {
+    name: "Dante behind stunnel",
+    programs: ["danted", "stunnel4", "openssl"],
+    instead: { password: "ERR_PROXY_AUTH" },
+    async start(world) {
+      await startDante(world, PORT, knowing(world));
+      const cert = await startTls(world, 1443, PORT);
+      return { url: `socks5s://${SERVER_IPV4}:1443?ca=${cert}`, wantsPassword: false };
     },
   },
   {
@@ -138,6 +201,16 @@ export const SERVERS: readonly ServerRow[] = [
     }),
   },
   {
+    name: "ssh -D, SOCKS4a",
+    programs: ["ssh", "sshd"],
+    // It closes instead of a reply, which without a negotiation before it is no proof of a proxy.
+    instead: { ...SOCKS4, refused: "EHOSTUNREACH" },
+    async start(world) {
+      const url = await startSshProxy(world, PORT, knowing(world));
+      return { url: url.replace("socks5", "socks4a"), wantsPassword: false };
+    },
+  },
+  {
     name: "shadowsocks",
     programs: ["ss-local", "ss-server"],
     instead: {
@@ -152,6 +225,34 @@ export const SERVERS: readonly ServerRow[] = [
       const local = ["ss-local", ...shared, "-b", "127.0.0.1", "-l", `${PORT}`];
       await listening(world, local, PORT, world.client);
       return { url: `socks5://127.0.0.1:${PORT}`, wantsPassword: false };
+    },
+  },
+  {
+    name: "tinyproxy",
+    programs: ["tinyproxy"],
+    instead: { ...TINYPROXY, wrong: "yes" },
+    async start(world) {
+      await startTinyproxy(world);
+      return { url: URL.replace("socks5", "http"), wantsPassword: false };
+    },
+  },
+  {
+    name: "tinyproxy, password",
+    programs: ["tinyproxy"],
+    instead: { ...TINYPROXY, wrong: "EHOSTUNREACH" },
+    async start(world) {
+      await startTinyproxy(world, `BasicAuth ${USER} ${PASSWORD}`);
+      return { url: URL.replace("socks5", "http"), wantsPassword: true };
+    },
+  },
+  {
+    name: "tinyproxy behind stunnel",
+    programs: ["tinyproxy", "stunnel4", "openssl"],
+    instead: { ...TINYPROXY, wrong: "yes" },
+    async start(world) {
+      await startTinyproxy(world);
+      const cert = await startTls(world, 1443, PORT);
+      return { url: `https://${SERVER_IPV4}:1443?ca=${cert}`, wantsPassword: false };
     },
   },
   {

@@ -16,14 +16,14 @@ export const TARGETS = 7000;
 
 /** Starts a proxy and tries everything with it. */
 export async function tryServer(world: World, row: ServerRow): Promise<Cells> {
-  const { url, wantsPassword } = await row.start(world);
+  const { url, urlOfNames = url, wantsPassword } = await row.start(world);
   const own = wantsPassword ? CREDENTIALS : null;
   const [addresses, names, right, wrong] = await Promise.all([
     check(world, url, own, ["--dns", "off"], "connect,refused,half,transfer,udp,warm", [
       `v4=${SERVER_IPV4}`,
       `v6=${SERVER_IPV6}`,
     ]),
-    check(world, url.replace("socks5:", "socks5h:"), own, [], "connect,udp", [`name=${NAME}`]),
+    check(world, urlOfNames, own, ["--dns", "fake"], "connect,udp", [`name=${NAME}`]),
     check(world, url, CREDENTIALS, ["--dns", "off"], "connect", [`v4=${SERVER_IPV4}`]),
     check(world, url, "me:wrong", ["--dns", "off"], "connect", [`v4=${SERVER_IPV4}`]),
   ]);
@@ -41,12 +41,14 @@ export async function tryServer(world: World, row: ServerRow): Promise<Cells> {
     udp4: of("udp"),
     udp6: seen("udp v6"),
     udpName: names.seen("udp name"),
-    oneWrite: /takes a whole handshake/.test(addresses.said)
-      ? "yes"
-      : /handshakes go step by step/.test(addresses.said)
-        ? "no, found out"
-        : "not found out",
+    oneWrite: url.startsWith("socks5") ? oneWrite(addresses.said) : "–",
   };
+}
+
+/** What the log says of handshakes in one write. Other protocols than SOCKS5 have but one message. */
+function oneWrite(said: string): string {
+  if (/takes a whole handshake/.test(said)) return "yes";
+  return /handshakes go step by step/.test(said) ? "no, found out" : "not found out";
 }
 
 interface Checked {
@@ -65,13 +67,21 @@ async function check(
   whats: string,
   hosts: readonly string[],
 ): Promise<Checked> {
-  const proxy = credentials === null ? url : url.replace("://", `://${credentials}@`);
+  const proxy = withCredentials(url, credentials);
   const result: Result = await world.run(world.client, [
     ...[process.execPath, CLI, "exec", "-p", proxy, ...flags, "--"],
     ...[process.execPath, fixture("peer-checks.js"), `${TARGETS}`, whats, ...hosts],
   ]);
   const { status, stdout, stderr } = result;
-  const code = /\((ERR_[A-Z_]+)\)/.exec(stderr)?.[1];
+  const code = errorCode(stderr);
   const seen: Record<string, string> = status === 0 ? JSON.parse(stdout) : {};
   return { said: stderr, seen: (name) => seen[name] ?? code ?? `status ${status}: ${stderr}` };
+}
+
+function withCredentials(url: string, credentials: string | null): string {
+  return credentials === null ? url : url.replace("://", `://${credentials}@`);
+}
+
+function errorCode(stderr: string): string | undefined {
+  return /\((ERR_[A-Z_]+)\)/.exec(stderr)?.[1];
 }
