@@ -133,6 +133,7 @@ describe("mistakes", () => {
     ["exec --pipeline yes true", 125, 'cannot use --pipeline: "yes" is not known; write one of au'],
     ["exec --source 192.0.2.1,x true", 125, 'cannot use --source: "x" is not an address of a host'],
     ["exec --source 0.0.0.0 true", 125, 'cannot use --source: "0.0.0.0" is not an address of a ho'],
+    ["exec --udp both true", 125, 'cannot use --udp: "both" is not known; write one of per-source'],
     ["exec --udp-timeout 3x true", 125, 'cannot use --udp-timeout: "3x" is not a duration; write'],
     ["exec --log-level x true", 125, 'cannot use --log-level: "x" is not a log level; write one'],
     ["exec --offload tso true", 125, 'cannot use --offload: "tso" is not known; write one of on'],
