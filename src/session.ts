@@ -116,7 +116,8 @@ export class Session {
   readonly #addon: Addon | null;
   readonly #server: SocksServer | null;
   readonly #ownSockets: OwnSockets | null;
-  readonly #named: ReadonlyMap<string, ProxyUpstream>;
+  /** To which rules send flows. */
+  readonly #byRule: readonly ProxyUpstream[];
   /** Null: without rules everything goes to `upstream`. */
   readonly #router: Router | null;
   #tunnel: Tunnel | null = null;
@@ -129,7 +130,7 @@ export class Session {
     upstream: ProxyUpstream,
     server: SocksServer | null,
     ownSockets: OwnSockets | null,
-    named: ReadonlyMap<string, ProxyUpstream>,
+    byRule: readonly ProxyUpstream[],
     router: Router | null,
   ) {
     this.#options = options;
@@ -140,7 +141,7 @@ export class Session {
     this.upstream = upstream;
     this.#server = server;
     this.#ownSockets = ownSockets;
-    this.#named = named;
+    this.#byRule = byRule;
     this.#router = router;
   }
 
@@ -182,9 +183,7 @@ export class Session {
         "--binding tuntap2 has no built-in proxy; give one with -p socks5://host:port",
       );
     }
-    const goesDirectly = urls.length === 0 || rules.some(({ action }) => action.kind === "direct");
-    const whole =
-      native !== null && goesDirectly ? mapMemory(native, MEMORY_OCTETS_WITH_SERVER) : null;
+    const whole = urls.length === 0 ? mapMemory(native!, MEMORY_OCTETS_WITH_SERVER) : null;
     const [memory, serverMemory] =
       whole === null
         ? [native === null ? plainMemory() : mapMemory(native), null]
@@ -207,7 +206,7 @@ export class Session {
     };
     let server: SocksServer | null = null;
     try {
-      let direct: ProxyUpstream | null = null;
+      let builtIn: ProxyUpstream | null = null;
       if (serverMemory !== null) {
         const { user, password } = randomCredentials();
         server = builtInServer(native!, loop, serverMemory, log, {
@@ -228,17 +227,19 @@ export class Session {
           pipeline: "on",
           isHonest: true,
         } as const;
-        direct = openUpstreams([{ hops: [own], max: 0 }], within);
+        builtIn = openUpstreams([{ hops: [own], max: 0 }], within);
       }
       const pool = poolOptions(options);
-      const upstream = urls.length === 0 ? direct! : openUpstreams(urls, environment, pool);
+      const upstream = builtIn ?? openUpstreams(urls, environment, pool);
       const named = new Map<string, ProxyUpstream>();
       for (const [name, url] of others) named.set(name, openUpstreams([url], environment, pool));
+      const goesDirectly = rules.some(({ action }) => action.kind === "direct");
+      const direct = goesDirectly ? openUpstreams([parseUpstream("direct://")], environment) : null;
       const router =
         rules.length === 0 ? null : new Router(rules, { proxy: upstream, direct, named });
-      const opened = new Set([upstream, ...named.values(), ...(direct === null ? [] : [direct])]);
-      await Promise.all([...opened].map((each) => each.resolve()));
-      return new Session(options, urls, native, loop, upstream, server, ownSockets, named, router);
+      const byRule = [...named.values(), ...(direct === null ? [] : [direct])];
+      await Promise.all([upstream, ...byRule].map((each) => each.resolve()));
+      return new Session(options, urls, native, loop, upstream, server, ownSockets, byRule, router);
     } catch (error) {
       server?.close();
       loop.close();
@@ -311,7 +312,7 @@ export class Session {
   close(): void {
     this.#tunnel?.close();
     this.upstream.close();
-    for (const upstream of this.#named.values()) upstream.close();
+    for (const upstream of this.#byRule) upstream.close();
     this.#server?.close();
     this.loop.close();
   }
