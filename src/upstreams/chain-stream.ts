@@ -6,7 +6,7 @@
 
 import { constants } from "node:os";
 import type { Dial, DialOwner } from "../socks/dial.ts";
-import type { Destination, Refusal, Stream, StreamHandler } from "../socks/ports.ts";
+import type { Destination, Honesty, Refusal, Stream, StreamHandler } from "../socks/ports.ts";
 import type { ProxyHandshake } from "../socks/proxy-handshake.ts";
 import { errnoRefusal } from "../socks/refusal.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
@@ -34,6 +34,11 @@ export class ChainStream extends StandInStream implements DialOwner {
     this.#chain = chain;
     this.#dial = chain.proxy.takeDial(this, command, destination);
     this.#connect(this.#dial);
+  }
+
+  /** Of the last proxy, which is the one that grants. */
+  override get honesty(): Honesty | null {
+    return this.#chain.proxy.honesty;
   }
 
   // ---- while it is being opened, for associations ------------------------------------------------------------------

@@ -3,7 +3,7 @@
  * events come from it. What it stands for may have either shape; from onOpen on it stays the same.
  */
 
-import type { DirectStream, Refusal, Stream, StreamHandler } from "../socks/ports.ts";
+import type { DirectStream, Honesty, Refusal, Stream, StreamHandler } from "../socks/ports.ts";
 
 export abstract class StandInStream implements StreamHandler {
   protected readonly handler: StreamHandler;
@@ -29,8 +29,8 @@ export abstract class StandInStream implements StreamHandler {
   }
 
   protected refuse(refusal: Refusal): void {
-    this.stream = null;
     if (this.end()) this.handler.onRefused(refusal);
+    this.stream = null;
   }
 
   // ---- events ----------------------------------------------------------------------------------------------------
@@ -56,14 +56,19 @@ export abstract class StandInStream implements StreamHandler {
   }
 
   onReset(errno: number): void {
-    this.stream = null;
     if (this.end()) this.handler.onReset(errno);
+    this.stream = null;
   }
 
   // ---- calls -----------------------------------------------------------------------------------------------------
 
   get shape(): Stream["shape"] {
     return this.stream?.shape ?? "direct";
+  }
+
+  /** Of whoever granted it, refused it or broke it; until that has been told. */
+  get honesty(): Honesty | null {
+    return this.stream?.honesty ?? null;
   }
 
   recv(rows: Int32Array, count: number): number {

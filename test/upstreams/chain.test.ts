@@ -190,6 +190,14 @@ test("the proxy before that cannot reach the next one says nothing of the destin
   expect(local.refusal?.kind).toBe("local");
 });
 
+test("of a chain the last proxy is the one whose grants may be worth nothing", () => {
+  const { chain, before, client } = open();
+  const flow = client();
+  request(before.stream);
+  send(before.stream, GRANT);
+  expect(flow.stream.honesty).toBe(chain.proxy.honesty);
+});
+
 test("the name of the next proxy is left to the one before", () => {
   const { before, client } = open("socks5://inner.example:9");
   client();

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { ProxyHonesty } from "../../src/socks/honesty.ts";
 import type { ProxyUpstream, Refusal } from "../../src/socks/ports.ts";
 import { Pool, type PoolOptions } from "../../src/upstreams/pool.ts";
 import { reply, type ScriptedUpstream, trouble } from "../support/scripted-upstream.ts";
@@ -278,6 +279,25 @@ test("octets pass both ways in the shape of whoever took the flow", () => {
   a.stream.open();
   a.stream.deliver(Buffer.from("direct"));
   expect([other.stream.shape, other.text]).toEqual(["direct", "direct"]);
+});
+
+test("whether a grant was honest is asked of whoever gave it, and a refusal told to whoever refused", () => {
+  const { world, members, client } = open(2);
+  const [a, b] = members as [ScriptedUpstream, ScriptedUpstream];
+  [a, b].forEach((member, i) => {
+    member.honesty = new ProxyHonesty(`${i}`, world.time, world.log);
+  });
+  const flow = client();
+  a.stream.refuse(trouble("unreachable"));
+  b.stream.open();
+  expect(flow.stream.honesty).toBe(b.honesty);
+  const other = client();
+  let asked: unknown = null;
+  other.onRefused = () => {
+    asked = other.stream.honesty;
+  };
+  b.stream.refuse(reply(5));
+  expect(asked).toBe(b.honesty);
 });
 
 // ---- probes -------------------------------------------------------------------------------------------------------
