@@ -20,6 +20,7 @@ import { type ProxyUrl, redacted } from "./proxy-url.ts";
 import { SocksRefusal } from "./refusal.ts";
 import { SCHEMES, type Scheme } from "./schemes.ts";
 import { Socks4Handshake } from "./socks4-handshake.ts";
+import { Socks6Handshake } from "./socks6-handshake.ts";
 import { SourceAddresses } from "./source-addresses.ts";
 
 /** Between two look-ups of the proxy's name, ms. */
@@ -210,6 +211,8 @@ function makeHandshake(protocol: Scheme["protocol"]): ProxyHandshake {
       return new Socks4Handshake(false);
     case "socks4a":
       return new Socks4Handshake(true);
+    case "socks6":
+      return new Socks6Handshake();
     case "http":
       return new HttpHandshake();
     default:

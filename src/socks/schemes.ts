@@ -2,7 +2,7 @@
 
 export interface Scheme {
   /** What is spoken with the proxy; null: there is none. */
-  readonly protocol: "socks5" | "socks4" | "socks4a" | "http" | null;
+  readonly protocol: "socks5" | "socks4" | "socks4a" | "socks6" | "http" | null;
   /** What it is spoken over; null: nothing. */
   readonly way: "tcp" | "tls" | "unix" | null;
   /** Where the URL names no port. */
@@ -19,6 +19,7 @@ export type SchemeName =
   | "socks5s"
   | "socks5+unix"
   | "socks5h+unix"
+  | "socks6"
   | "http"
   | "https"
   | "direct"
@@ -35,6 +36,7 @@ export const SCHEMES: Readonly<Record<SchemeName, Scheme>> = {
   socks5s: { protocol: "socks5", way: "tls", port: SOCKS_PORT, sendsNames: false },
   "socks5+unix": { protocol: "socks5", way: "unix", port: 0, sendsNames: false },
   "socks5h+unix": { protocol: "socks5", way: "unix", port: 0, sendsNames: true },
+  socks6: { protocol: "socks6", way: "tcp", port: SOCKS_PORT, sendsNames: false },
   // Many of them let nobody out but to ports of the web, so that no lookup of ours would pass.
   http: { protocol: "http", way: "tcp", port: 80, sendsNames: true },
   https: { protocol: "http", way: "tls", port: 443, sendsNames: true },

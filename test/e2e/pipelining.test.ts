@@ -87,3 +87,14 @@ test("our own server takes them, with a password too", async () => {
   expect(result.stderr).toMatch(/takes a whole handshake in one write, which saves two round/);
   expect(result.stderr).not.toContain("secret");
 });
+
+test("SOCKS6 has the whole handshake in one message, and our own server takes it if asked to", async () => {
+  world.start(world.server, [
+    ...[node, CLI, "proxy", "--socks6", "--listen", `${SERVER_IPV4}:1087`, "--allow-private"],
+    ...["--user", "me:secret"],
+  ]);
+  await world.bound(world.server, 1087);
+  const result = await connections(`socks6://me:secret@${SERVER_IPV4}:1087`);
+  expect(result).toMatchObject({ answered: 40, failed: {} });
+  expect(result.stderr).not.toContain("secret");
+});
