@@ -8,6 +8,7 @@ import { plainMemory } from "../memory.ts";
 import { DIAL_DEADLINE } from "../socks/environment.ts";
 import type { Destination } from "../socks/ports.ts";
 import { parseProxyUrl } from "../socks/proxy-url.ts";
+import { SCHEMES } from "../socks/schemes.ts";
 import { SocksUpstream } from "../socks/upstream.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { standardError, standardOutput } from "./error-line.ts";
@@ -60,6 +61,12 @@ async function listen(flags: ListenFlags): Promise<number> {
   if (text === undefined) throw usage("no proxy given", "write -p socks5://host:port");
   if (flags.to === undefined) throw usage("no server given", "write --to 127.0.0.1:PORT");
   const url = parseProxyUrl(text);
+  if (SCHEMES[url.scheme].protocol !== "socks5") {
+    throw usage(
+      `cannot listen by ${url.scheme}: it is SOCKS5 that is spoken`,
+      "use socks5://host:port",
+    );
+  }
   const stopped = stopSignal();
   const log = createLog(flags.logLevel, standardError);
   const memory = plainMemory();

@@ -10,6 +10,7 @@ import { cardText } from "../probe/card.ts";
 import { type ProbePlan, probe } from "../probe/probe.ts";
 import { chooseTargets, type HostPort } from "../probe/targets.ts";
 import { parseProxyUrl } from "../socks/proxy-url.ts";
+import { SCHEMES } from "../socks/schemes.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { standardError, standardOutput } from "./error-line.ts";
 import { logLevel, value } from "./flags.ts";
@@ -36,7 +37,7 @@ export function probeCommand(setStatus: (status: number) => void): Command {
   return new Command("probe")
     .summary("what a proxy can do: methods, commands, UDP, honesty")
     .description("Asks a proxy what it can do (or $ALL_PROXY), and prints a card.")
-    .argument("[url]", "[socks5[h]://][user:pass@]host[:1080]")
+    .argument("[url]", "[scheme://][user:pass@]host[:port], as for -p")
     .option(
       "--target <host:port>",
       "for CONNECT; may be repeated (default: example.com:80)",
@@ -89,6 +90,9 @@ async function runProbe(written: string | undefined, flags: ProbeFlags): Promise
   const text = written ?? (ALL_PROXY || all_proxy || undefined);
   if (text === undefined) throw usage("no proxy given", "write tun2socks probe URL");
   const url = parseProxyUrl(text);
+  if (SCHEMES[url.scheme].protocol === null) {
+    throw usage(`${url.scheme} is no proxy`, "write tun2socks probe socks5://host:port");
+  }
   const loop = new Loop(null, plainMemory());
   try {
     const log = createLog(flags.logLevel, standardError);

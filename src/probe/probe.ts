@@ -14,13 +14,15 @@ import { Command, Method, Reply } from "../socks/message.ts";
 import type { Destination, Refusal } from "../socks/ports.ts";
 import type { ProxyUrl } from "../socks/proxy-url.ts";
 import { errnoOf, errnoRefusal, SocksRefusal } from "../socks/refusal.ts";
-import { TCP } from "../socks/transport.ts";
+import { SCHEMES, type Scheme } from "../socks/schemes.ts";
+import { TCP, type Transport } from "../socks/transport.ts";
 import { SocksUpstream } from "../socks/upstream.ts";
 import { Endpoint, formatAddress, formatEndpoint, parseAddress } from "../stack/wire/address.ts";
 import { type CommandAnswer, emptyCard, type Honesty, type ProbeCard, tenths } from "./card.ts";
 import { sendDatagrams } from "./datagram-check.ts";
 import { offerMethod } from "./method-check.ts";
 import { lookUp } from "./targets.ts";
+import { tlsSummary } from "./tls-check.ts";
 
 /** What to ask for. */
 export interface ProbePlan {
@@ -76,6 +78,8 @@ class ProbeRun {
   /** All in one write. */
   readonly #ahead: SocksUpstream;
   readonly #prefix: string;
+  readonly #scheme: Scheme;
+  readonly #transport: Transport;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(url: ProxyUrl, plan: ProbePlan, environment: ProbeEnvironment) {
@@ -84,6 +88,8 @@ class ProbeRun {
     this.#environment = environment;
     this.#upstream = new SocksUpstream(url, this.#sockets("off"));
     this.#ahead = new SocksUpstream(url, this.#sockets("on"));
+    this.#scheme = SCHEMES[url.scheme];
+    this.#transport = this.#upstream.transport ?? TCP;
     this.#prefix = `proxy ${this.#upstream.label}: `;
     this.card = emptyCard(this.#upstream.label);
   }
@@ -108,9 +114,15 @@ class ProbeRun {
   async ask(): Promise<void> {
     const server = await this.#reach();
     if (server === null) return;
-    await this.#methods(server);
+    if (this.#scheme.way === "tls") {
+      this.card.tls = await tlsSummary(this.#transport, server, this.#plan.deadline);
+    }
+    // What follows of methods, datagrams and BIND is SOCKS5's.
+    const isSocks5 = this.#scheme.protocol === "socks5";
+    if (isSocks5) await this.#methods(server);
     if (!(await this.#negotiate(await this.#roundTrip(server)))) return;
-    await Promise.all([this.#connects(), this.#closed(), this.#udp(), this.#bind()]);
+    const others = isSocks5 ? [this.#udp(), this.#bind()] : [];
+    await Promise.all([this.#connects(), this.#closed(), ...others]);
     const { ipv4, ipv6, name } = this.card.connect;
     if ([ipv4, ipv6, name].some((answer) => answer?.granted === true)) return;
     const answer = name ?? ipv4 ?? ipv6;
@@ -121,8 +133,9 @@ class ProbeRun {
 
   /** The first of its addresses that takes a connection. */
   async #reach(): Promise<Endpoint | null> {
-    const { host, port } = this.#url;
-    const literal = parseAddress(host);
+    const { host, port, path } = this.#url;
+    // Where a Unix socket leads the address says nothing.
+    const literal = parseAddress(path === undefined ? host : "127.0.0.1");
     const addresses = literal === null ? await lookUp(host, this.#plan.deadline) : [literal];
     if (addresses.length === 0) {
       this.#fail("ERR_PROXY_UNREACHABLE", `the name ${host} does not resolve; check it`);
@@ -134,7 +147,7 @@ class ProbeRun {
       server.port = port;
       const result = await this.#touch(server);
       if (typeof result === "number") {
-        this.card.reachable = { address: formatEndpoint(server), ms: tenths(result) };
+        this.card.reachable = { address: path ?? formatEndpoint(server), ms: tenths(result) };
         return server;
       }
       refusal ??= result;
@@ -149,7 +162,11 @@ class ProbeRun {
     return new Promise((resolve) => {
       const startedAt = performance.now();
       const { connect } = process.getBuiltinModule("node:net");
-      const socket = connect({ host: formatAddress(server), port: server.port });
+      const { path } = this.#url;
+      const socket =
+        path === undefined
+          ? connect({ host: formatAddress(server), port: server.port })
+          : connect({ path });
       const settle = (result: number | Refusal): void => {
         clearTimeout(timer);
         socket.destroy();
@@ -169,13 +186,14 @@ class ProbeRun {
       const result = await this.#touch(server);
       if (typeof result === "number") shortest = Math.min(shortest, result);
     }
-    this.card.reachable = { address: formatEndpoint(server), ms: tenths(shortest) };
+    const { address } = this.card.reachable as { address: string };
+    this.card.reachable = { address, ms: tenths(shortest) };
     return shortest;
   }
 
   async #methods(server: Endpoint): Promise<void> {
     const { deadline } = this.#plan;
-    const offer = (method: number) => offerMethod(TCP, server, method, deadline);
+    const offer = (method: number) => offerMethod(this.#transport, server, method, deadline);
     const [none, password, gssapi] = await Promise.all([
       offer(Method.NONE),
       offer(Method.PASSWORD),
@@ -194,7 +212,7 @@ class ProbeRun {
     }
     const ms = Math.max(0, performance.now() - startedAt - rtt);
     this.card.handshake = {
-      roundTrips: this.#url.user === null ? 2 : 3,
+      roundTrips: this.#scheme.protocol !== "socks5" ? 1 : this.#url.user === null ? 2 : 3,
       ms: tenths(ms),
       rtts: Math.round((10 * ms) / rtt) / 10,
     };
@@ -223,7 +241,8 @@ class ProbeRun {
       [connect.ipv6, ipv6],
     ] as const;
     const granted = destination.find(([answer]) => answer?.granted === true);
-    if (granted !== undefined) await this.#pipelined(granted[1] as Destination);
+    if (granted !== undefined && this.#scheme.protocol === "socks5")
+      await this.#pipelined(granted[1] as Destination);
   }
 
   async #connect(destination: Destination | null): Promise<CommandAnswer | null> {

@@ -80,6 +80,11 @@ export class SocksUpstream implements ProxyUpstream {
     };
   }
 
+  /** What leads to the proxy; null: the addon's sockets. */
+  get transport(): Transport | null {
+    return this.#transport;
+  }
+
   /** Whether handshakes leave in one write. */
   get pipelining(): Pick<Pipelining, "status" | "trials" | "redone"> {
     return this.#proxy.pipelining;

@@ -30,6 +30,7 @@ afterEach(() => {
 test.each([
   ["listen --to 127.0.0.1:80", "no proxy given; write -p socks5://host:port (ERR_USAGE)"],
   ["listen -p 127.0.0.1", "no server given; write --to 127.0.0.1:PORT (ERR_USAGE)"],
+  ["listen -p http://127.0.0.1 --to 127.0.0.1:80", "cannot listen by http: it is SOCKS5 that is"],
   ["listen -p 127.0.0.1 --to 127.0.0.1", 'cannot use --to: "127.0.0.1" has no port; write'],
   ["listen -p 127.0.0.1 --to web:80", 'cannot use --to: "web:80" is not an address;'],
   ["listen -p 127.0.0.1 --to 127.0.0.1:80 --peer x", 'cannot use --peer: "x" is not an address;'],

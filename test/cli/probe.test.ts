@@ -2,12 +2,14 @@
 
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
-import { type AddressInfo, createServer, type Server } from "node:net";
+import { type AddressInfo, connect, createServer, type Server } from "node:net";
+import { createServer as createTlsServer } from "node:tls";
 import dnsPacket from "dns-packet";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { main } from "../../src/cli/main.ts";
 import type { ProbeCard } from "../../src/probe/card.ts";
 import { closeAll, openServer } from "../socks/server-harness.ts";
+import { SERVER, SERVER_PIN } from "../support/certificates.ts";
 import { type ProxyScript, ScriptedProxy } from "../support/scripted-proxy.ts";
 
 let stdout = "";
@@ -185,6 +187,43 @@ test("who takes each recv for one message does not pipeline", async () => {
   expect((await card(proxy.url, ...SHORT)).pipelining).toMatchObject({ taken: false });
 });
 
+test("of what is not SOCKS5 the questions that it has no words for are left out", async () => {
+  const { port } = openServer({ socks6: true });
+  for (const scheme of ["socks4a", "socks6"]) {
+    stdout = "";
+    expect(await card(`${scheme}://127.0.0.1:${port}`)).toMatchObject({
+      methods: null,
+      handshake: { roundTrips: 1 },
+      connect: { ipv4: { granted: true } },
+      honesty: { verdict: "honest" },
+      pipelining: null,
+      udp: null,
+      bind: null,
+      error: null,
+    });
+  }
+});
+
+test("a proxy behind TLS shows its certificate", async () => {
+  const { port } = openServer();
+  const front = createTlsServer(SERVER, (socket) => {
+    const back = connect(port, "127.0.0.1");
+    socket.on("error", () => back.destroy()).pipe(back);
+    back.on("error", () => socket.destroy()).pipe(socket);
+  });
+  servers.push(front);
+  front.listen(0, "127.0.0.1");
+  await once(front, "listening");
+  const at = (front.address() as AddressInfo).port;
+  const found = await card(`socks5s://127.0.0.1:${at}?pin=${encodeURIComponent(SERVER_PIN)}`);
+  expect(found).toMatchObject({
+    error: null,
+    methods: { none: "accepted" },
+    tls: { protocol: "TLSv1.3", subject: "CN=server", issuer: "CN=test authority" },
+  });
+  expect(found.tls?.fingerprint).toMatch(/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/);
+});
+
 test("a proxy that hangs ends the probe with what was found", async () => {
   const proxy = await scripted({ mute: true });
   expect(await probe(proxy.url.replace("//", "//me:secret@"), ...SHORT)).toBe(69);
@@ -225,6 +264,7 @@ test.each([
   ["probe", "no proxy given; write tun2socks probe URL (ERR_USAGE)"],
   ["probe 127.0.0.1 --target nowhere", 'cannot use --target: "nowhere" is no host with a port;'],
   ["probe 127.0.0.1 --target a:0", 'cannot use --target: "0" is not a number in range;'],
+  ["probe direct", "direct is no proxy; write tun2socks probe socks5://host:port (ERR_USAGE)"],
   ["probe gopher://127.0.0.1", "cannot use the proxy URL: the scheme gopher is not supported;"],
 ])("%s: one line, status 2", async (line, message) => {
   expect(await main(line.split(" "))).toBe(2);
