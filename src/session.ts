@@ -45,6 +45,7 @@ import type { TunDevice } from "./tun/device.ts";
 import { Tunnel, type TunnelNeighbours } from "./tunnel.ts";
 import { type OpenUpstreamsOptions, openUpstreams } from "./upstreams/open-upstreams.ts";
 import type { PoolPolicy } from "./upstreams/pool.ts";
+import { completeUpstreams, type UpstreamSettings } from "./upstreams/upstream-settings.ts";
 import { parseUpstream, resolveNames, type UpstreamUrl } from "./upstreams/upstream-url.ts";
 
 /** What the sessions of one device share, each in a thread of its own (src/workers). */
@@ -68,6 +69,8 @@ export interface SessionOptions {
   readonly poolProbe?: number | undefined;
   /** Connections at a time to each proxy whose URL does not say; 0 (the default): any number. */
   readonly proxyMax?: number | undefined;
+  /** What is said of them beside their URLs. */
+  readonly settings?: UpstreamSettings;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Log;
   /** False: no addon; sockets by node:net and node:dgram. */
@@ -152,7 +155,8 @@ export class Session {
    */
   static async open(options: SessionOptions): Promise<Session> {
     const { log } = options;
-    const urls = writtenUrls(options).map(parseUpstream);
+    const written = writtenUrls(options).map(parseUpstream);
+    const urls = completeUpstreams(written, options.settings);
     if (options.share !== undefined && (options.dns === "fake" || options.dnsReal?.length)) {
       throw new TunnelError(
         "ERR_USAGE",

@@ -17,6 +17,7 @@ import { OFFLOADS, type OffloadName } from "../tun/offload.ts";
 import { POOL_POLICIES, type PoolPolicy } from "../upstreams/pool.ts";
 import { MAX_CONNECTIONS } from "../upstreams/upstream-url.ts";
 import { addConfigFlags, applyConfig, type RuleFlags } from "./config-flags.ts";
+import { eraseCredentials, type ProxyFlags, proxyOptions, proxySettings } from "./proxy-flags.ts";
 import {
   parseChoice,
   parseDuration,
@@ -41,7 +42,7 @@ export const PIPELINE_MODES: readonly PipelineMode[] = ["auto", "on", "off"];
 export const BINDINGS = ["native", "tuntap2"] as const;
 export type BindingName = (typeof BINDINGS)[number];
 
-export interface TunnelFlags extends RuleFlags {
+export interface TunnelFlags extends RuleFlags, ProxyFlags {
   readonly proxy: readonly string[];
   readonly pool?: PoolPolicy;
   readonly poolProbe?: number;
@@ -68,6 +69,7 @@ export interface TunnelFlags extends RuleFlags {
 
 /** Adds the shared flags. Help texts name the defaults themselves: commander would print parsed values. */
 export function addTunnelFlags(command: Command): Command {
+  for (const option of proxyOptions(value)) command.addOption(option);
   return addConfigFlags(command)
     .hook("preAction", (_command, acting) => applyConfig(acting))
     .option(
@@ -264,7 +266,7 @@ export async function openBy<T extends { readonly dns: DnsMode }>(
   log: Log,
   native: boolean,
 ): Promise<T> {
-  const { env } = process;
+  const env = { ...process.env };
   const fromEnvironment = flags.proxy.length === 0;
   if (flags.hostLoopback && !native) {
     throw usage(
@@ -272,12 +274,16 @@ export async function openBy<T extends { readonly dns: DnsMode }>(
       "leave it out, or use --binding native",
     );
   }
+  const hasProxy = !fromEnvironment || Boolean(env["ALL_PROXY"] || env["all_proxy"]);
+  const settings = proxySettings(flags, env, log, hasProxy);
+  eraseCredentials(fromEnvironment, native);
   try {
     const opened = await open({
       proxy: flags.proxy,
       pool: flags.pool,
       poolProbe: flags.poolProbe,
       proxyMax: flags.proxyMax,
+      ...(settings === undefined ? {} : { settings }),
       env,
       log,
       native,

@@ -16,12 +16,14 @@ import { EXEC_FAILED, execCommand } from "./exec.ts";
 import { explainCommand } from "./explain.ts";
 import { listenCommand } from "./listen.ts";
 import { probeCommand } from "./probe.ts";
+import { hideCredentials } from "./process-title.ts";
 import { proxyCommand } from "./proxy.ts";
 import { runCommand } from "./run.ts";
 import { usage } from "./values.ts";
 
 /** Runs one command. Resolves with the exit status; never rejects. */
 export async function main(argv: readonly string[]): Promise<number> {
+  hideCredentials(argv);
   const name = commandOf(argv);
   let status = 0;
   const program = createProgram((value) => {

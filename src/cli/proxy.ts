@@ -1,8 +1,6 @@
 /** `tun2socks proxy`: the built-in SOCKS server alone. */
 
-import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import { Command, Option } from "commander";
-import { TunnelError } from "../errors.ts";
 import { createLog, type Log, type LogLevel } from "../log.ts";
 import { Loop } from "../loop.ts";
 import { MEMORY_OCTETS_WITH_SERVER, mapMemory } from "../memory.ts";
@@ -21,6 +19,7 @@ import {
 } from "../stack/wire/address.ts";
 import { standardError } from "./error-line.ts";
 import { logLevel, value } from "./flags.ts";
+import { readSecretFile } from "./secret-file.ts";
 import { stopSignal } from "./stop-signal.ts";
 import {
   parseDuration,
@@ -208,18 +207,12 @@ async function proxy(flags: ProxyFlags, rules: readonly AccessRule[]): Promise<n
   }
 }
 
-const READ_ERRORS: Readonly<Record<string, string>> = {
-  ENOENT: "no such file",
-  EACCES: "permission denied",
-  EISDIR: "it is a directory",
-};
-
 function readCredentials(flags: ProxyFlags, log: Log): Map<string, string> | null {
   const { userFile } = flags;
   if (userFile !== undefined) {
     if (flags.user !== undefined)
       throw usage("cannot use --user: --user-file is given as well", "give one of them");
-    return parseUserFile(readUserFile(userFile, log), userFile);
+    return parseUserFile(readSecretFile(userFile, log), userFile);
   }
   if (flags.user === undefined) return null;
   const colon = flags.user.indexOf(":");
@@ -227,28 +220,4 @@ function readCredentials(flags: ProxyFlags, log: Log): Map<string, string> | nul
     throw usage("cannot use --user: it has no name or no password", "write --user NAME:PASS");
   }
   return new Map([[flags.user.slice(0, colon), flags.user.slice(colon + 1)]]);
-}
-
-function readUserFile(path: string, log: Log): string {
-  let descriptor = -1;
-  try {
-    descriptor = openSync(path, "r");
-    const text = readFileSync(descriptor, "utf8");
-    const status = fstatSync(descriptor);
-    if (status.isFile() && (status.mode & 0o004) !== 0) {
-      const mode = `0${(status.mode & 0o777).toString(8)}`;
-      log.warn?.(`every user can read ${path} (mode ${mode}): run \`chmod 600 ${path}\``);
-    }
-    return text;
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    const what = `cannot read ${path}: ${READ_ERRORS[code ?? ""] ?? code}`;
-    throw new TunnelError(
-      code === "EACCES" ? "ERR_PERMISSION" : "ERR_USAGE",
-      `${what}; check the path and its permissions`,
-      { cause },
-    );
-  } finally {
-    if (descriptor >= 0) closeSync(descriptor);
-  }
 }

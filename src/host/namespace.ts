@@ -166,14 +166,15 @@ export function plainNameService(nsswitch: string): string {
   return `${nsswitch}${nsswitch === "" || nsswitch.endsWith("\n") ? "" : "\n"}${line}\n`;
 }
 
-/** "NAME=value" strings; without `keepEnv` no HTTP_PROXY, all_proxy and the like. */
+/** "NAME=value" strings; without `keepEnv` no HTTP_PROXY, all_proxy and the like; in no case the password for our proxy. */
 export function commandEnvironment(
   env: Readonly<Record<string, string | undefined>>,
   keepEnv: boolean,
 ): string[] {
   const strings: string[] = [];
   for (const [name, value] of Object.entries(env)) {
-    if (value === undefined || (!keepEnv && /_proxy$/i.test(name))) continue;
+    if (value === undefined || name === "TUN2SOCKS_PROXY_AUTH") continue;
+    if (!keepEnv && /_proxy$/i.test(name)) continue;
     strings.push(`${name}=${value}`);
   }
   return strings;

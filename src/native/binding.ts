@@ -304,6 +304,8 @@ export interface Addon {
   nofile(): { readonly soft: number; readonly hard: number };
   /** _exit(2): ends the process without waiting for a thread that is in getaddrinfo(3), as process.exit() would. */
   exitNow(status: number): never;
+  /** Overwrites the value of an environment variable where the kernel shows it (/proc/PID/environ), and unsets it. */
+  eraseVariable(name: string): void;
 }
 
 let loaded: Addon | undefined;

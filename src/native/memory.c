@@ -137,6 +137,23 @@ static napi_value exit_now(napi_env env, napi_callback_info info)
 	_exit(to_int(env, argument, EXIT_FAILURE));
 }
 
+/* In place: what unsetenv(3) leaves behind is what /proc/PID/environ shows, here and in every process cloned from here. */
+static napi_value erase_variable(napi_env env, napi_callback_info info)
+{
+	napi_value argument;
+	char name[64];
+	char *value;
+
+	arguments(env, info, 1, &argument);
+	if (!to_string(env, argument, name, sizeof(name)))
+		return NULL;
+	value = getenv(name);
+	if (value != NULL)
+		memset(value, 0, strlen(value));
+	unsetenv(name);
+	return NULL;
+}
+
 void register_memory(napi_env env, napi_value exports)
 {
 	static const struct function table[] = {
@@ -145,6 +162,7 @@ void register_memory(napi_env env, napi_value exports)
 		{"resident", resident},
 		{"nofile", nofile},
 		{"exitNow", exit_now},
+		{"eraseVariable", erase_variable},
 	};
 
 	define(env, exports, table, sizeof(table) / sizeof(table[0]));

@@ -69,6 +69,14 @@ export function redacted(url: ProxyUrl): string {
   return `${scheme}://${host}:${port}`;
 }
 
+/** A written URL, whatever is wrong with it, with `instead` for what may be credentials; the same text if nothing is. */
+export function withoutCredentials(text: string, instead = ""): string {
+  // The path of a socket may have an "@" of its own.
+  const socket = /^([a-z0-9.-]*\+unix:\/\/)[^/]*@/i;
+  if (/^[a-z0-9.-]*\+unix:/i.test(text)) return text.replace(socket, `$1${instead}`);
+  return text.replace(/^((?:[a-z][a-z0-9+.-]*:\/\/)?).*@/is, `$1${instead}`);
+}
+
 export interface UrlCredentials {
   readonly user: string | null;
   readonly password: string | null;

@@ -59,6 +59,13 @@ export function checkTlsSettings(settings: TlsSettings): TlsSettings {
   return settings;
 }
 
+/** The flags that say the same, for messages. */
+export function tlsFlags(settings: TlsSettings): string {
+  return Object.keys(settings)
+    .map((name) => `--proxy-${name}`)
+    .join(", ");
+}
+
 function decode(text: string, name: string): string {
   let decoded = "";
   try {

@@ -32,6 +32,13 @@ test("proxy variables in either case leave the environment, all else stays", () 
   ]);
 });
 
+test("the password for our proxy leaves the environment in any case", () => {
+  for (const keepEnv of [false, true]) {
+    const env = { PATH: "/bin", TUN2SOCKS_PROXY_AUTH: "me:secret" };
+    expect(commandEnvironment(env, keepEnv)).toEqual(["PATH=/bin"]);
+  }
+});
+
 test("the hosts line of nsswitch.conf becomes files and dns, the other lines stay", () => {
   expect(
     plainNameService(
