@@ -104,6 +104,20 @@ describe("negotiation", () => {
     expect(refusal(long)).toMatch(/^reply 4 .* longer than 255/);
   });
 
+  test.each([
+    ["me", "", "01026d6500"],
+    ["", "pw", "0100027077"],
+  ])(
+    "an empty user or password is sent with length 0, as curl does (%j, %j)",
+    (user, password, sent) => {
+      const encoder = new TextEncoder();
+      const handshake = begin({ user: encoder.encode(user), password: encoder.encode(password) });
+      send(handshake);
+      receive(handshake, "0502");
+      expect(send(handshake)).toBe(sent);
+    },
+  );
+
   test("a status in version 05 is understood", () => {
     const handshake = begin(secret);
     send(handshake);
