@@ -48,8 +48,6 @@ export interface GssContext {
 }
 
 export interface GssProvider {
-  /** False: contexts can only be established; `wrap` and `unwrap` throw. */
-  readonly canWrap: boolean;
   /** Makes a context; nothing is asked of anybody before its first step. */
   open(target: GssTarget): GssContext;
 }

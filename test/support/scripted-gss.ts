@@ -90,7 +90,6 @@ export class ScriptedContext extends ScriptedSeal implements GssContext {
 }
 
 export class ScriptedProvider implements GssProvider {
-  readonly canWrap = true;
   readonly contexts: ScriptedContext[] = [];
   readonly #script: GssScript;
 
