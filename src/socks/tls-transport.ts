@@ -15,18 +15,17 @@ import { TunnelError } from "../errors.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import type { SocksProxy } from "./proxy.ts";
 import type { ProxyUrl } from "./proxy-url.ts";
+import { TcpCarrier } from "./tcp-carrier.ts";
 import type { TlsSettings } from "./tls-settings.ts";
-import { TCP, type Transport } from "./transport.ts";
+import type { Transport } from "./transport.ts";
 
 /** The connection below. */
 const CARRIER: unique symbol = Symbol("carrier");
-/** Its descriptor, while it connects. */
-const DESCRIPTOR: unique symbol = Symbol("descriptor");
-type SecureSocket = Socket & { [CARRIER]?: Socket; [DESCRIPTOR]?: number };
+type SecureSocket = Socket & { [CARRIER]?: Socket };
 
 export class TlsTransport implements Transport {
   readonly openEvent = "secureConnect";
-  readonly #proxy: SocksProxy;
+  readonly #carrier: TcpCarrier;
   readonly #context: SecureContext;
   /** Whose certificate it has to be. */
   readonly #name: string;
@@ -38,7 +37,7 @@ export class TlsTransport implements Transport {
   /** @throws TunnelError ERR_USAGE or ERR_PERMISSION for a file that cannot be read or used. */
   constructor(url: ProxyUrl, proxy: SocksProxy) {
     const { tls = {}, host } = url;
-    this.#proxy = proxy;
+    this.#carrier = new TcpCarrier(proxy);
     this.#context = secureContext(tls);
     this.#name = tls.sni ?? host;
     this.#pin = tls.pin?.replace(/^sha256\/+/, "") ?? null;
@@ -46,7 +45,7 @@ export class TlsTransport implements Transport {
   }
 
   open(address: Endpoint): Socket | number {
-    const carrier = this.#proxy.sources === null ? TCP.open(address) : this.#connect(address);
+    const carrier = this.#carrier.open(address);
     if (typeof carrier === "number") return carrier;
     const { connect } = process.getBuiltinModule("node:tls");
     const isName = process.getBuiltinModule("node:net").isIP(this.#name) === 0;
@@ -61,39 +60,6 @@ export class TlsTransport implements Transport {
     });
     socket[CARRIER] = carrier;
     carrier.on("error", (error) => socket.destroy(error));
-    const descriptor = (carrier as SecureSocket)[DESCRIPTOR];
-    if (descriptor !== undefined) socket[DESCRIPTOR] = descriptor;
-    return socket;
-  }
-
-  /** By the addon. Node.js has the descriptor from now on, and sees whether it connects. */
-  #connect(address: Endpoint): Socket | number {
-    const { sources, words, descriptorLimit, environment } = this.#proxy;
-    const { addon, ownSockets } = environment;
-    const { w0, w1, w2, w3, port } = address;
-    words[0] = w0;
-    words[1] = w1;
-    words[2] = w2;
-    words[3] = w3;
-    words[4] = port;
-    if (addon === null || sources === null) return -constants.errno.EBADF;
-    const fd = sources.connect(words, 0, descriptorLimit, false);
-    if (fd < 0) return fd;
-    // What has failed already the kernel tells once, and to TLS it would tell it by a write whose error nobody sees.
-    const error = addon.socketError(fd);
-    if (error !== 0) {
-      addon.close(fd);
-      return -Math.abs(error);
-    }
-    ownSockets?.addConnecting(fd, words);
-    const { Socket: NodeSocket } = process.getBuiltinModule("node:net");
-    const socket: SecureSocket = new NodeSocket({
-      fd,
-      readable: true,
-      writable: true,
-      allowHalfOpen: true,
-    });
-    socket[DESCRIPTOR] = fd;
     return socket;
   }
 
@@ -133,10 +99,8 @@ export class TlsTransport implements Transport {
   }
 
   settled(socket: Socket): void {
-    const fd = (socket as SecureSocket)[DESCRIPTOR];
-    if (fd === undefined) return;
-    delete (socket as SecureSocket)[DESCRIPTOR];
-    this.#proxy.environment.ownSockets?.delete(fd);
+    const carrier = (socket as SecureSocket)[CARRIER];
+    if (carrier !== undefined) this.#carrier.settled(carrier);
   }
 
   reset(socket: Socket): void {
