@@ -64,7 +64,9 @@ class KerberosContext implements GssContext {
   async step(token: Uint8Array | null): Promise<Uint8Array | null> {
     const { GSS_C_MUTUAL_FLAG, GSS_C_REPLAY_FLAG, GSS_MECH_OID_KRB5 } = this.#kerberos;
     const { service, host, principal } = this.#target;
-    this.#client ??= await this.#kerberos.initializeClient(`${service}@${host}`, {
+    // The package knows services by host only.
+    const name = service.includes("/") ? service.replace("/", "@") : `${service}@${host}`;
+    this.#client ??= await this.#kerberos.initializeClient(name, {
       ...(principal === null ? {} : { principal }),
       // The package's types call it gssFlag, what it reads is this.
       flags: GSS_C_MUTUAL_FLAG | GSS_C_REPLAY_FLAG,

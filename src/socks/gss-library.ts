@@ -87,14 +87,17 @@ export function loadGssLibrary(): GssProvider {
       cause,
     );
   }
-  let functions: Functions;
   try {
-    functions = load(koffi);
+    loaded ??= load(koffi);
   } catch (cause) {
     throw missing(`${LIBRARY} cannot be loaded`, "install it (Debian: libgssapi-krb5-2)", cause);
   }
+  const functions = loaded;
   return { open: (target) => new LibraryContext(functions, target) };
 }
+
+/** Once for all proxies: koffi knows a type by its name. */
+let loaded: Functions | undefined;
 
 function missing(why: string, advice: string, cause: unknown): TunnelError {
   return new TunnelError("ERR_ADDON_MISSING", `cannot use GSSAPI: ${why}; ${advice}`, { cause });
@@ -143,6 +146,9 @@ function load(koffi: Koffi): Functions {
     deleteContext: declare("gss_delete_sec_context", "_Inout_ void **context, void *token"),
   };
 }
+
+/** What threads read and write: not to be collected meanwhile. One entry a step under way. */
+const LENT = new Set<readonly unknown[]>();
 
 class LibraryContext implements GssContext {
   isComplete = false;
@@ -222,7 +228,9 @@ class LibraryContext implements GssContext {
 
   #onThread(call: Call, ...args: unknown[]): Promise<number> {
     return new Promise((resolve, reject) => {
+      LENT.add(args);
       call.async(this.#minor, ...args, (error: Error | null, major: number) => {
+        LENT.delete(args);
         if (error === null) resolve(major);
         else reject(error);
       });

@@ -58,9 +58,15 @@ export class Handshake implements ProxyHandshake {
   #name: string | null = null;
   #ahead = false;
   readonly #endpoint = new Endpoint();
+  /** The connection below has negotiated the method already (RFC 1961): the request comes first. */
+  readonly #isAuthenticated: boolean;
   readonly #message = new Uint8Array(MAX_REPLY);
   /** Octets of the message being read. */
   #length = 0;
+
+  constructor(isAuthenticated = false) {
+    this.#isAuthenticated = isAuthenticated;
+  }
 
   /** Credentials have at most 255 octets each (RFC 1929 §2). */
   begin(
@@ -81,7 +87,8 @@ export class Handshake implements ProxyHandshake {
     this.refusal = null;
     this.#length = 0;
     this.need = 0;
-    this.#step = Step.GREETING;
+    if (this.#isAuthenticated) this.#authenticated();
+    else this.#step = Step.GREETING;
   }
 
   get granted(): boolean {

@@ -267,7 +267,9 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
     const { label } = this.#proxy;
     const why = this.#transport.explain?.(error) ?? null;
     const refusal =
-      why === null ? errnoRefusal(label, errno) : new SocksRefusal("protocol", label, why);
+      typeof why === "string"
+        ? new SocksRefusal("protocol", label, why)
+        : (why ?? errnoRefusal(label, errno));
     if (this.#connected) this.#refuse(refusal);
     else this.#tryNext(dial, refusal);
   }

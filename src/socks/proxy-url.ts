@@ -7,6 +7,8 @@
  */
 
 import { TunnelError } from "../errors.ts";
+import type { GssOptions } from "./gss-context.ts";
+import { isGssSetting, parseGssSettings } from "./gss-settings.ts";
 import { MAX_TEXT } from "./message.ts";
 import { SCHEMES, type SchemeName, schemeOf } from "./schemes.ts";
 import { parseTlsSettings, type TlsSettings } from "./tls-settings.ts";
@@ -24,6 +26,8 @@ export interface ProxyUrl {
   readonly password: string | null;
   /** How the proxy proves who it is, and we; only where TLS leads to it. */
   readonly tls?: TlsSettings;
+  /** The same by GSSAPI, with SOCKS5 only; then there is no `user`. */
+  readonly gss?: GssOptions;
 }
 
 /**
@@ -49,15 +53,39 @@ export function parseProxyUrl(text: string): ProxyUrl {
   const credentials = at < 0 ? NO_CREDENTIALS : parseCredentials(rest.slice(0, at));
   check(scheme, credentials);
   const place = rest.slice(at + 1);
-  const query = way === "tls" ? place.indexOf("?") : -1;
+  const question = place.indexOf("?");
+  const settings = place.slice(question + 1);
+  const query = way === "tls" || hasGssSettings(scheme, settings) ? question : -1;
   const authority = query < 0 ? place : place.slice(0, query);
-  const tls = query < 0 ? {} : { tls: parseTlsSettings(place.slice(query + 1)) };
   return {
     scheme,
     ...parseAuthority(scheme, authority.replace(/\/$/, "")),
     ...credentials,
-    ...tls,
+    ...(query < 0 ? {} : parseSettings(scheme, settings, credentials)),
   };
+}
+
+function hasGssSettings(scheme: SchemeName, query: string): boolean {
+  return SCHEMES[scheme].protocol === "socks5" && query.split("&").some(isGssSetting);
+}
+
+function parseSettings(
+  scheme: SchemeName,
+  query: string,
+  { user, password }: UrlCredentials,
+): Pick<ProxyUrl, "tls" | "gss"> & Partial<UrlCredentials> {
+  const parts = query.split("&");
+  const gss = hasGssSettings(scheme, query) ? parts.filter(isGssSetting) : [];
+  const others = parts.filter((part) => !gss.includes(part));
+  if (others.length > 0 && SCHEMES[scheme].way !== "tls") {
+    throw bad("it has a setting that is not known", "leave it out");
+  }
+  const tls = others.length === 0 ? {} : { tls: parseTlsSettings(others.join("&")) };
+  if (gss.length === 0) return tls;
+  if (password !== null && password !== "") {
+    throw bad("GSSAPI takes a ticket, not a password", "give the principal alone, and run kinit");
+  }
+  return { ...tls, ...NO_CREDENTIALS, gss: parseGssSettings(gss, user) };
 }
 
 /** The URL without its credentials, for logs. */
@@ -92,6 +120,9 @@ const NOWHERE = { host: "", port: 0, ...NO_CREDENTIALS };
  */
 export function withCredentials(url: ProxyUrl, credentials: UrlCredentials): ProxyUrl {
   check(url.scheme, credentials);
+  if (url.gss !== undefined) {
+    throw bad("GSSAPI takes a ticket, not a password", "leave the password out, and run kinit");
+  }
   return { ...url, user: credentials.user, password: credentials.password };
 }
 

@@ -70,10 +70,13 @@ export class SocksProxy {
     const { addon, timers, log } = environment;
     this.honesty = environment.isHonest === true ? null : new ProxyHonesty(this.label, timers, log);
     const { protocol } = this.scheme;
-    this.#dials = new DialPool(() => makeHandshake(protocol));
-    // Other protocols have one message.
+    const isAuthenticated = url.gss !== undefined;
+    this.#dials = new DialPool(() => makeHandshake(protocol, isAuthenticated));
+    // Other protocols have one message, and so has SOCKS5 above GSSAPI.
     const several =
-      protocol === "socks5" ? environment : { ...environment, pipeline: "off" as const };
+      protocol === "socks5" && !isAuthenticated
+        ? environment
+        : { ...environment, pipeline: "off" as const };
     this.pipelining = new Pipelining(this.label, user !== null, several);
     this.sources = addon === null ? null : new SourceAddresses({ ...environment, addon });
     this.descriptorLimit = streamDescriptors(environment);
@@ -205,7 +208,7 @@ export function streamDescriptors({ addon, nofile }: SocketEnvironment): number 
   return Math.max(limit - RESERVED_DESCRIPTORS, limit >> 1);
 }
 
-function makeHandshake(protocol: Scheme["protocol"]): ProxyHandshake {
+function makeHandshake(protocol: Scheme["protocol"], isAuthenticated: boolean): ProxyHandshake {
   switch (protocol) {
     case "socks4":
       return new Socks4Handshake(false);
@@ -216,6 +219,6 @@ function makeHandshake(protocol: Scheme["protocol"]): ProxyHandshake {
     case "http":
       return new HttpHandshake();
     default:
-      return new Handshake();
+      return new Handshake(isAuthenticated);
   }
 }

@@ -3,6 +3,7 @@
 import type { Socket } from "node:net";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { formatAddress } from "../stack/wire/address.ts";
+import type { Refusal } from "./ports.ts";
 
 export interface Transport {
   /** The event after which the socket carries octets. */
@@ -12,7 +13,7 @@ export interface Transport {
   /** Why the other end of an open connection is not the proxy: what, and what to do. Null: nothing is wrong. */
   distrust?(socket: Socket): string | null;
   /** What an error of the socket means that is none of a system call, in the same form. Null: it is one. */
-  explain?(error: NodeJS.ErrnoException): string | null;
+  explain?(error: NodeJS.ErrnoException): Refusal | string | null;
   /** The socket is open, or nobody's any more. */
   settled?(socket: Socket): void;
   /** Ends a connection by RST, where it has one. */

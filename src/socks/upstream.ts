@@ -13,6 +13,10 @@ import {
 import { DatagramRows, DirectDatagrams } from "./direct-datagrams.ts";
 import { DirectSocksStream } from "./direct-stream.ts";
 import type { SocketEnvironment } from "./environment.ts";
+import type { GssOptions, GssProvider } from "./gss-context.ts";
+import { GssDatagrams } from "./gss-datagrams.ts";
+import { loadGssProvider } from "./gss-provider.ts";
+import { type GssParts, GssTransport } from "./gss-transport.ts";
 import { LayeredDatagrams } from "./layered-datagrams.ts";
 import { LayeredSocksStream } from "./layered-stream.ts";
 import { Command } from "./message.ts";
@@ -31,6 +35,7 @@ import { SocksProxy } from "./proxy.ts";
 import { NO_COMMAND } from "./proxy-handshake.ts";
 import type { ProxyUrl } from "./proxy-url.ts";
 import { RefusedAssociation } from "./refused.ts";
+import { TcpCarrier } from "./tcp-carrier.ts";
 import { TlsTransport } from "./tls-transport.ts";
 import { TCP, type Transport, unixTransport } from "./transport.ts";
 import { type FragmentCounters, FragmentStore } from "./udp-reassembly.ts";
@@ -40,6 +45,8 @@ export interface SocksUpstreamOptions {
   readonly transport?: Transport;
   /** How names are looked up; the system's resolver by default. */
   readonly lookup?: Lookup;
+  /** The library of GSSAPI; by default the one that is installed. */
+  readonly gss?: GssProvider;
 }
 
 /** Either shape. */
@@ -54,6 +61,10 @@ export class SocksUpstream implements ProxyUpstream {
   readonly #proxy: SocksProxy;
   /** Null: direct streams. */
   readonly #transport: Transport | null;
+  /** What leads to the proxy below GSSAPI. */
+  readonly #carrier: Transport;
+  /** Null: not by GSSAPI. */
+  readonly #gss: GssParts | null;
   readonly #rows: DatagramRows = new DatagramRows();
   readonly #parts: AssociationParts;
 
@@ -61,7 +72,10 @@ export class SocksUpstream implements ProxyUpstream {
   constructor(url: ProxyUrl, environment: SocketEnvironment, options: SocksUpstreamOptions = {}) {
     this.#proxy = new SocksProxy(url, environment, options.lookup);
     this.label = this.#proxy.label;
-    this.#transport = options.transport ?? transportOf(url, this.#proxy);
+    const way = options.transport ?? transportOf(url, this.#proxy);
+    this.#gss = url.gss === undefined ? null : gssParts(url, this.label, url.gss, options.gss);
+    this.#carrier = way ?? new TcpCarrier(this.#proxy);
+    this.#transport = this.#gss === null ? way : new GssTransport(this.#gss, this.#carrier);
     const { addon, mark, device, sources = [] } = environment;
     if (addon === null && (mark !== 0 || device !== "" || sources.length > 0)) {
       throw new TunnelError(
@@ -106,9 +120,11 @@ export class SocksUpstream implements ProxyUpstream {
 
   associate(handler: AssociationHandler): Association {
     const refusal = this.#proxy.refuseUdp();
-    return refusal === null
-      ? new SocksAssociation(this.#parts, handler)
-      : new RefusedAssociation(this.#proxy.environment.timers, refusal, handler);
+    if (refusal !== null) {
+      return new RefusedAssociation(this.#proxy.environment.timers, refusal, handler);
+    }
+    const parts = this.#gss === null ? this.#parts : this.#gssParts(this.#gss);
+    return new SocksAssociation(parts, handler);
   }
 
   /**
@@ -144,6 +160,24 @@ export class SocksUpstream implements ProxyUpstream {
     this.#proxy.resolver.close();
   }
 
+  /** Of one association: its datagrams are wrapped by the context of its control connection. */
+  #gssParts(gss: GssParts): AssociationParts {
+    const { memory } = this.#proxy.environment;
+    let datagrams: GssDatagrams | null = null;
+    const transport = new GssTransport(gss, this.#carrier, (channel) => datagrams?.use(channel));
+    return {
+      ...this.#parts,
+      openControl: (handler) =>
+        new LayeredSocksStream(this.#proxy, transport, Command.UDP_ASSOCIATE, null, handler),
+      createSocket: (handler) => {
+        datagrams = new GssDatagrams(memory, this.counters, handler, (inner) =>
+          this.#createSocket(inner),
+        );
+        return datagrams;
+      },
+    };
+  }
+
   #dial(command: number, destination: Destination | null, handler: StreamHandler): SocksStream {
     return this.#transport === null
       ? new DirectSocksStream(this.#proxy, command, destination, handler)
@@ -163,4 +197,14 @@ function transportOf(url: ProxyUrl, proxy: SocksProxy): Transport | null {
   if (url.path !== undefined) return unixTransport(url.path);
   if (proxy.scheme.way === "tls") return new TlsTransport(url, proxy);
   return proxy.environment.addon === null ? TCP : null;
+}
+
+/** @throws TunnelError ERR_ADDON_MISSING, ERR_USAGE. */
+function gssParts(
+  { host }: ProxyUrl,
+  label: string,
+  options: GssOptions,
+  provider = loadGssProvider(options),
+): GssParts {
+  return { provider, options, host, label };
 }

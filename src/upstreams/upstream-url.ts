@@ -61,13 +61,14 @@ export function resolveNames(urls: readonly UpstreamUrl[]): boolean {
 
 /** A hop is a proxy, all but the first are reached by TCP, and each can say where the next one is. */
 function checkHop(hops: readonly ProxyUrl[], index: number): void {
-  const { scheme, host } = hops[index] as ProxyUrl;
+  const { scheme, host, gss } = hops[index] as ProxyUrl;
   const before = hops[index - 1];
   const { way } = SCHEMES[scheme];
   if (way === null) throw bad(`${scheme} is no proxy of a chain`, "leave it out");
   if (before === undefined) return;
-  if (way !== "tcp") {
-    throw bad(`${scheme} can only be the first proxy of a chain`, "put it there, or leave it out");
+  if (way !== "tcp" || gss !== undefined) {
+    const what = way === "tcp" ? `${scheme} with GSSAPI` : scheme;
+    throw bad(`${what} can only be the first proxy of a chain`, "put it there, or leave it out");
   }
   const address = parseAddress(host);
   const { protocol } = SCHEMES[before.scheme];

@@ -34,6 +34,7 @@ test.each([
   ["a,https://b", "https can only be the first proxy of a chain", "put it there"],
   ["a,socks5s://b", "socks5s can only be the first proxy of a chain", "put it there"],
   ["a,socks5+unix:///x", "socks5+unix can only be the first proxy of a chain", "put it there"],
+  ["a,b?gssapi", "socks5 with GSSAPI can only be the first proxy of a chain", "put it there"],
   ["socks4://a,b", "socks4 cannot carry the name of the proxy behind it", "use socks5"],
   ["socks4a://a,[2001:db8::1]", "socks4a cannot carry the IPv6 address of the proxy", "use socks5"],
   ["a,b?max=x", "max is not a number from 1 to 1000000", "hop 2 of 2"],
