@@ -3,7 +3,7 @@
  * asked of it.
  */
 
-/** SOCKS_GSSAPI level of protection (RFC 1961 §4.3), in its octet. 0 is not in the RFC; servers know it. */
+/** SOCKS_GSSAPI level of protection (RFC 1961 §4.2), in its octet. 0 is not in the RFC; servers know it. */
 export const GSS_LEVELS = ["clear", "integrity", "confidentiality"] as const;
 export type GssLevelName = (typeof GSS_LEVELS)[number];
 
@@ -19,7 +19,7 @@ export interface GssOptions {
   readonly principal: string | null;
 }
 
-/** The service that curl and Dante take by default; RFC 1961 §3.2 names "socks", which nobody does. */
+/** The service that curl and Dante take by default; RFC 1961 §3 names "socks", which nobody does. */
 export const DEFAULT_GSS_SERVICE = "rcmd";
 
 export interface GssTarget {
@@ -27,7 +27,7 @@ export interface GssTarget {
   /** The proxy's host as it is written in its URL. */
   readonly host: string;
   readonly principal: string | null;
-  /** Messages arrive in order (TCP). Datagrams may be lost and overtake each other (RFC 1961 §3.3). */
+  /** Messages arrive in order (TCP). Datagrams may be lost and overtake each other (RFC 1961 §3). */
   readonly isOrdered: boolean;
 }
 

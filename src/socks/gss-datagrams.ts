@@ -1,5 +1,5 @@
 /**
- * The datagrams of an association whose control connection has GSSAPI (RFC 1961 §5.2): each, header and all, is a
+ * The datagrams of an association whose control connection has GSSAPI (RFC 1961 §5): each, header and all, is a
  * message of its own. At "clear" they pass as they are.
  */
 

@@ -1,5 +1,5 @@
 /**
- * The messages of the GSSAPI method (RFC 1961 §3.4, §3.8, §4.3, §5.2): VER, MTYP, LEN, TOKEN, whatever the token is.
+ * The messages of the GSSAPI method (RFC 1961 §3.7, §3.8, §4.3, §5): VER, MTYP, LEN, TOKEN, whatever the token is.
  *
  * Pure. A reader takes octets in any split, never more than its message has, and holds one token at most.
  */

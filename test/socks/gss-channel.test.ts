@@ -124,7 +124,7 @@ test("GSSAPI is the only method offered (RFC 1928 §3)", () => {
   expect(new Client().hex).toEqual(["050101"]);
 });
 
-test("token, level and messages are VER, MTYP, LEN, TOKEN (RFC 1961 §3.4, §4.3, §5.2)", async () => {
+test("token, level and messages are VER, MTYP, LEN, TOKEN (RFC 1961 §3.7, §4.3, §5)", async () => {
   const client = await opened();
   const [, token, level] = client.hex;
   expect(token).toBe(`01010005${Buffer.from("hello").toString("hex")}`);
@@ -219,7 +219,7 @@ test("a method that was not offered is named, and so is what we offer", async ()
   );
 });
 
-test("a lower level than asked for is refused, a higher one kept (RFC 1961 §4.4)", async () => {
+test("a lower level than asked for is refused, a higher one kept (RFC 1961 §4.2)", async () => {
   for (const [asked, level] of GSS_LEVELS.entries()) {
     for (const [answered, name] of GSS_LEVELS.entries()) {
       const client = await new Client({ level }).receive(METHOD, WELCOME, levelMessage(answered));
@@ -331,7 +331,7 @@ test("a message that was changed, sent again or not encrypted ends the stream un
   }
 });
 
-test("a datagram is one message; a false one is dropped and the channel goes on (RFC 1961 §5.2)", async () => {
+test("a datagram is one message; a false one is dropped and the channel goes on (RFC 1961 §5)", async () => {
   const client = await opened();
   const server = new ScriptedSeal();
   server.wrap(Uint8Array.of(1), false);
