@@ -17,6 +17,9 @@ import { Endpoint, formatAddress, formatEndpoint } from "../stack/wire/address.t
 
 /** Silence, seconds, after which the proxy is asked whether it is still there. */
 const KEEP_ALIVE = 60;
+/** CD of a reply that grants, and the octets of a reply (the memo of SOCKS4). */
+const SOCKS4_GRANTED = 90;
+const SOCKS4_REPLY = 8;
 
 export interface AcceptedOwner {
   /** The proxy listens at `address`, "ADDRESS:PORT" or "NAME:PORT". */
@@ -34,6 +37,8 @@ export class Accepted implements StreamHandler {
   readonly #label: string;
   readonly #turn: Turn;
   readonly #to: Endpoint;
+  /** The second reply is SOCKS4's. */
+  readonly #isSocks4: boolean;
   /** Set by `start`. */
   #stream: LayeredSocksStream | null = null;
   /** Of the second reply, until it is whole. */
@@ -48,11 +53,12 @@ export class Accepted implements StreamHandler {
   #localClosed = false;
 
   /** `label` names the proxy; `to` is the server of ours. */
-  constructor(owner: AcceptedOwner, label: string, turn: Turn, to: Endpoint) {
+  constructor(owner: AcceptedOwner, label: string, turn: Turn, to: Endpoint, isSocks4 = false) {
     this.#owner = owner;
     this.#label = label;
     this.#turn = turn;
     this.#to = to;
+    this.#isSocks4 = isSocks4;
   }
 
   /** `stream`: a BIND with this as its handler. */
@@ -97,7 +103,8 @@ export class Accepted implements StreamHandler {
       return;
     }
     this.#reply = Buffer.concat([this.#reply, bytes.subarray(start, end)]);
-    this.#readReply();
+    if (this.#isSocks4) this.#readSocks4Reply();
+    else this.#readReply();
   }
 
   onEnd(): void {
@@ -140,10 +147,29 @@ export class Accepted implements StreamHandler {
       const peer = new Endpoint();
       const next = readAddress(reply, 3, reply.length, peer);
       const name = readName(reply, 3);
-      this.#connect(name === null ? formatEndpoint(peer) : `${name}:${peer.port}`);
-      this.#reply = Buffer.alloc(0);
-      if (next < reply.length) this.#toLocal(reply.subarray(next));
+      this.#accept(name === null ? formatEndpoint(peer) : `${name}:${peer.port}`, next);
     }
+  }
+
+  /** VN (0, or the protocol's number as servers have it), CD, DSTPORT, DSTIP. */
+  #readSocks4Reply(): void {
+    const reply = this.#reply;
+    if (reply[0] !== 0 && reply[0] !== 4) {
+      this.#refuse(`its second reply is none (first octet ${reply[0]})`);
+    } else if (reply.length >= 2 && reply[1] !== SOCKS4_GRANTED) {
+      this.#refuse(`it stopped listening (${reply[1]})`, Reply.GENERAL_FAILURE);
+    } else if (reply.length >= SOCKS4_REPLY) {
+      const peer = new Endpoint().set(0, 0, 0xffff, reply.readInt32BE(4), reply.readUInt16BE(2));
+      this.#accept(formatEndpoint(peer), SOCKS4_REPLY);
+    }
+  }
+
+  /** `peer` connected; what came behind the `length` octets of the reply is its first. */
+  #accept(peer: string, length: number): void {
+    const reply = this.#reply;
+    this.#reply = Buffer.alloc(0);
+    this.#connect(peer);
+    if (length < reply.length) this.#toLocal(reply.subarray(length));
   }
 
   #refuse(why: string, reply = 0): void {

@@ -129,7 +129,8 @@ export class Listener implements AcceptedOwner, TimerHandler {
 
   #listen(): void {
     const { to, peer } = this.#options;
-    const accepted = new Accepted(this, this.#upstream.label, this.#environment.turn, to);
+    const { label, isSocks4 } = this.#upstream;
+    const accepted = new Accepted(this, label, this.#environment.turn, to, isSocks4);
     this.#waiting = accepted;
     const stream = this.#upstream.request(Command.BIND, peer, accepted);
     if (stream.shape !== "layered") throw new Error("a listener's streams are layered");

@@ -99,6 +99,12 @@ export class SocksUpstream implements ProxyUpstream {
     return this.#transport;
   }
 
+  /** Its replies are SOCKS4's. */
+  get isSocks4(): boolean {
+    const { protocol } = this.#proxy.scheme;
+    return protocol === "socks4" || protocol === "socks4a";
+  }
+
   /** Whether handshakes leave in one write. */
   get pipelining(): Pick<Pipelining, "status" | "trials" | "redone"> {
     return this.#proxy.pipelining;

@@ -60,8 +60,8 @@ interface Run {
   ended: Refusal | null | undefined;
 }
 
-function run(options: Partial<ListenerOptions> = {}): Run {
-  const upstream = open("layered", proxy.url, { pipeline: "off" });
+function run(options: Partial<ListenerOptions> = {}, url = proxy.url): Run {
+  const upstream = open("layered", url, { pipeline: "off" });
   closers.push(() => upstream.close());
   const to = endpoint("127.0.0.1", (server.address() as AddressInfo).port);
   const turn = { enter: () => {}, leave: () => {} };
@@ -271,4 +271,40 @@ test("close ends what is open and what is waited for", async () => {
   within(() => listener.close());
   expect([await peer.gone(), await waiting.gone()]).toEqual(["ECONNRESET", "ECONNRESET"]);
   expect((await error)[0]).toMatchObject({ code: "ECONNRESET" });
+});
+
+test.each([
+  ["005a0014c6336409", "198.51.100.9:20"],
+  ["045a0014c6336409", "198.51.100.9:20"],
+])(
+  "SOCKS4's second reply %s brings a connection too, in any split, and what follows it is payload",
+  async (second, from) => {
+    run({}, proxy.url.replace("socks5", "socks4"));
+    const peer = await proxy.accept();
+    await peer.expects("040200000000000000");
+    peer.send("005a1267cb007107");
+    await until("the address is printed", () => printed.length > 0);
+    expect(printed).toEqual(["203.0.113.7:4711"]);
+    await peer.trickle(second.slice(0, -2));
+    peer.send(`${second.slice(-2)}6869`);
+    await until("a connection at our server", () => clients.length > 0);
+    peer.socket.end();
+    expect((await all(clients[0] as Socket)).toString()).toBe("hi");
+    expect(logged.join("\n")).toContain(`${from} connected`);
+  },
+);
+
+test.each([
+  ["005b", /it stopped listening \(91\)/],
+  ["05", /its second reply is none \(first octet 5\)/],
+])("SOCKS4's second reply %s is a refusal, which is tried again", async (second, says) => {
+  run({}, proxy.url.replace("socks5", "socks4"));
+  const peer = await proxy.accept();
+  await peer.expects("040200000000000000");
+  peer.send("005a1267cb007107");
+  await until("the address is printed", () => printed.length > 0);
+  peer.send(second);
+  await until("a line", () => logged.length > 0);
+  expect(logged.join("\n")).toMatch(says);
+  expect(clients).toEqual([]);
 });
