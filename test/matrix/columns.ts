@@ -12,6 +12,7 @@ export const COLUMNS = {
   udp4: "UDP IPv4",
   udp6: "UDP IPv6",
   udpName: "UDP name",
+  bind: "BIND",
   oneWrite: "handshake in one write",
 } as const;
 export type Column = keyof typeof COLUMNS;

@@ -76,8 +76,10 @@ const built = (world: World, ...flags: readonly string[]): Promise<void> =>
   ]);
 
 const NO_UDP = { udp4: "ECONNREFUSED", udp6: "ECONNREFUSED", udpName: "ECONNREFUSED" };
+const NO_BIND = { bind: "ERR_PROXY_REFUSED" };
 const MICROSOCKS = {
   ...NO_UDP,
+  ...NO_BIND,
   // It takes the end of one direction for that of both, and each recv(2) for one message.
   half: "closed",
   oneWrite: "no, found out",
@@ -93,7 +95,7 @@ const SOCKS4 = {
 };
 
 /** HTTP has no negotiation: a password is looked at with the request, or not at all. */
-const TINYPROXY = { ...NO_UDP, half: "closed", oneWrite: "–" };
+const TINYPROXY = { ...NO_UDP, ...NO_BIND, half: "closed", oneWrite: "–" };
 
 /** A certificate of its own for the server's machine, and stunnel with it in front of `port`. */
 async function startTls(world: World, tlsPort: number, port: number): Promise<string> {
@@ -191,6 +193,7 @@ export const SERVERS: readonly ServerRow[] = [
     programs: ["ssh", "sshd"],
     instead: {
       ...NO_UDP,
+      ...NO_BIND,
       // It closes at a greeting without "no authentication".
       password: "ERR_PROXY_PROTOCOL",
       wrong: "ERR_PROXY_PROTOCOL",
@@ -204,7 +207,7 @@ export const SERVERS: readonly ServerRow[] = [
     name: "ssh -D, SOCKS4a",
     programs: ["ssh", "sshd"],
     // It closes instead of a reply, which without a negotiation before it is no proof of a proxy.
-    instead: { ...SOCKS4, refused: "EHOSTUNREACH" },
+    instead: { ...SOCKS4, refused: "EHOSTUNREACH", bind: "ERR_PROXY_PROTOCOL" },
     async start(world) {
       const url = await startSshProxy(world, PORT, knowing(world));
       return { url: url.replace("socks5", "socks4a"), wantsPassword: false };
@@ -214,6 +217,7 @@ export const SERVERS: readonly ServerRow[] = [
     name: "shadowsocks",
     programs: ["ss-local", "ss-server"],
     instead: {
+      ...NO_BIND,
       password: "ERR_PROXY_AUTH",
       // It grants before it knows, and takes the end of one direction for that of both.
       refused: "closed",

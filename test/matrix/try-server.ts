@@ -18,7 +18,7 @@ export const TARGETS = 7000;
 export async function tryServer(world: World, row: ServerRow): Promise<Cells> {
   const { url, urlOfNames = url, wantsPassword } = await row.start(world);
   const own = wantsPassword ? CREDENTIALS : null;
-  const [addresses, names, right, wrong] = await Promise.all([
+  const [addresses, names, right, wrong, bind] = await Promise.all([
     check(world, url, own, ["--dns", "off"], "connect,refused,half,transfer,udp,warm", [
       `v4=${SERVER_IPV4}`,
       `v6=${SERVER_IPV6}`,
@@ -26,6 +26,7 @@ export async function tryServer(world: World, row: ServerRow): Promise<Cells> {
     check(world, urlOfNames, own, ["--dns", "fake"], "connect,udp", [`name=${NAME}`]),
     check(world, url, CREDENTIALS, ["--dns", "off"], "connect", [`v4=${SERVER_IPV4}`]),
     check(world, url, "me:wrong", ["--dns", "off"], "connect", [`v4=${SERVER_IPV4}`]),
+    tryBind(world, withCredentials(url, own)),
   ]);
   const { seen } = addresses;
   const of = (what: string): string => seen(`${what} v4`);
@@ -41,6 +42,7 @@ export async function tryServer(world: World, row: ServerRow): Promise<Cells> {
     udp4: of("udp"),
     udp6: seen("udp v6"),
     udpName: names.seen("udp name"),
+    bind,
     oneWrite: url.startsWith("socks5") ? oneWrite(addresses.said) : "–",
   };
 }
@@ -76,6 +78,35 @@ async function check(
   const code = errorCode(stderr);
   const seen: Record<string, string> = status === 0 ? JSON.parse(stdout) : {};
   return { said: stderr, seen: (name) => seen[name] ?? code ?? `status ${status}: ${stderr}` };
+}
+
+/** `tun2socks listen`: who connects where the proxy listens reaches a server of the client's machine. */
+async function tryBind(world: World, proxy: string): Promise<string> {
+  world.start(world.client, [
+    ...[process.execPath, fixture("peer-targets.js"), `${TARGETS}`, "127.0.0.1"],
+  ]);
+  await world.bound(world.client, TARGETS + 1);
+  const listen = world.start(world.client, [
+    ...[process.execPath, CLI, "listen", "-p", proxy, "--to", `127.0.0.1:${TARGETS}`, "--once"],
+    // Dante wants to know, in SOCKS4.
+    ...["--peer", SERVER_IPV4],
+  ]);
+  const refused = listen.ended.then(({ status, stderr }) => {
+    return errorCode(stderr) ?? `status ${status}: ${stderr}`;
+  });
+  const listening = listen.says("\n").then(
+    () => "",
+    () => "",
+  );
+  const why = await Promise.race([refused, listening]);
+  const [, host = "", port = ""] = /^(.*):(\d+)\n/.exec(listen.stdout) ?? [];
+  if (port === "") return why === "" ? refused : why;
+  const { stdout, stderr } = await world.run(world.server, [
+    ...[process.execPath, fixture("peer-checks.js"), port, "connect", `bind=${host}`],
+  ]);
+  return stdout === ""
+    ? stderr
+    : ((JSON.parse(stdout) as Record<string, string>)["connect bind"] ?? "");
 }
 
 function withCredentials(url: string, credentials: string | null): string {
