@@ -1,10 +1,10 @@
 /** A password, however it is given and whatever becomes of it, is in nothing that we print and in no environment. */
 
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { lacks } from "../support/requirements.ts";
-import { CLI, fixture, type Result, SERVER_IPV4, World } from "../support/world.ts";
+import { CLI, fixture, type Result, type Running, SERVER_IPV4, World } from "../support/world.ts";
 
 const node = process.execPath;
 /** Part of every password here, right or wrong, and of nothing else. */
@@ -14,11 +14,14 @@ const WRONG = `${SECRET}-wrong`;
 const PROXY = `${SERVER_IPV4}:1080`;
 let world: World;
 let users: string;
+let wrong: string;
 
 beforeAll(async () => {
   world = new World();
   users = join(world.directory, "users");
+  wrong = join(world.directory, "wrong");
   writeFileSync(users, `me:${RIGHT}\n`, { mode: 0o600 });
+  writeFileSync(wrong, `me:${WRONG}\n`, { mode: 0o600 });
   world.start(world.server, [node, fixture("web.js"), "8080", SERVER_IPV4]);
   world.start(world.server, [
     ...[node, CLI, "proxy", "--listen", PROXY, "--user-file", users, "--allow-private"],
@@ -83,8 +86,46 @@ test.concurrent.each(rows)(
   },
 );
 
+/** The same where the URL has none: the password of {@link FATES}' first five is in a file or a variable. */
+const APART: Readonly<Record<string, (isRight: boolean) => ReturnType<Way>>> = {
+  "by --proxy-auth-file": (isRight) => ({
+    flags: ["--proxy-auth-file", isRight ? users : wrong],
+    env: {},
+  }),
+  "in TUN2SOCKS_PROXY_AUTH": (isRight) => ({
+    flags: ["--keep-env"],
+    env: { TUN2SOCKS_PROXY_AUTH: `me:${isRight ? RIGHT : WRONG}` },
+  }),
+};
+
+const apart = Object.keys(APART).flatMap((way) =>
+  FATES.slice(0, 5).map((fate) => [way, ...fate] as const),
+);
+
+test.concurrent.each(apart)(
+  "exec with a password %s, %s: it is in no line and not in the command's environment",
+  async (way, _fate, proxy, port, status) => {
+    const { flags, env } = APART[way]?.(!proxy.includes("wrong")) ?? { flags: [], env: {} };
+    const command = `cat /proc/self/environ; exec ${node} ${fixture("connect.js")} ${SERVER_IPV4} ${port}`;
+    const result: Result = await world.exec(
+      ["-p", proxy.replace(/me:.*@/, ""), ...flags, "--dns", "off", "--log-level", "debug"],
+      ["sh", "-c", command],
+      { env: { PATH: process.env["PATH"], ...env } },
+    );
+    expect(result.status, result.stderr).toBe(status);
+    expectNoSecret(result.stdout + result.stderr);
+  },
+);
+
+/** What every user of the machine sees of a process. */
+function commandLine(running: Running): string {
+  const line = readFileSync(`/proc/${running.child.pid}/cmdline`, "latin1");
+  expect(line).toContain("tun2socks");
+  return line;
+}
+
 test.each(Object.keys(WAYS))(
-  "run with a password %s: it is in no line, from the start to the end",
+  "run with a password %s: it is in no line, from the start to the end, nor in its arguments once it serves",
   async (way) => {
     const { flags, env } = WAYS[way]?.(url(RIGHT)) ?? { flags: [], env: {} };
     const running = world.start(
@@ -93,6 +134,7 @@ test.each(Object.keys(WAYS))(
       { env: { PATH: process.env["PATH"], ...env } },
     );
     await running.says("serving tun0");
+    expectNoSecret(commandLine(running));
     running.child.kill("SIGTERM");
     const { status, stdout, stderr } = await running.ended;
     expect(status, stderr).toBe(0);
@@ -104,14 +146,15 @@ test.skipIf(lacks("curl")).each([
   ["--user", (): string => `me:${RIGHT}`],
   ["--user-file", (): string => users],
 ] as const)(
-  "the server with a password by %s: it is in no line, whoever asks",
+  "the server with a password by %s: it is in no line, whoever asks, nor in its arguments once it listens",
   async (flag, given) => {
     const port = flag === "--user" ? 1081 : 1082;
     const running = world.start(world.server, [
       ...[node, CLI, "proxy", "--listen", `${SERVER_IPV4}:${port}`, "--allow-private"],
       ...["--log-level", "debug", flag, given()],
     ]);
-    await running.says("SOCKS5 on");
+    await running.says(`on ${SERVER_IPV4}:${port}`);
+    expectNoSecret(commandLine(running));
     const target = `http://${SERVER_IPV4}:8080/sha256/0`;
     for (const [password, status] of [
       [RIGHT, 0],
