@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
@@ -18,6 +19,8 @@ export default defineConfig({
           include: ["test/**/*.test.ts"],
           exclude: ["test/e2e/**", "test/matrix/**"],
           setupFiles: ["test/support/property-seed.ts"],
+          // All processors: the default leaves one to whoever watches.
+          maxWorkers: availableParallelism(),
           testTimeout: 20_000,
         },
       },
