@@ -48,8 +48,8 @@ interface ProxyFlags {
 }
 
 const DEFAULT_LISTEN = "127.0.0.1:1080";
-/** Connections of one address, when others than this host's programs can be clients. */
-const MAX_PER_CLIENT = 1024;
+/** Connections of one address, when others than this host's programs can be clients: a whole machine behind a tunnel is one. */
+const MAX_PER_CLIENT = 4096;
 
 export function proxyCommand(setStatus: (status: number) => void): Command {
   const rules: AccessRule[] = [];
