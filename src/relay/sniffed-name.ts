@@ -131,8 +131,9 @@ function sniffHttp(bytes: Uint8Array, length: number): Sniffed {
   const [requestLine = "", ...lines] = head.split(/\r?\n/);
   if (requestLine !== "" && !/ HTTP\/1\.[01]$/.test(requestLine)) return NOTHING;
   for (const line of lines) {
-    const host = /^host:[ \t]*(.*?)[ \t]*$/i.exec(line)?.[1];
-    if (host !== undefined) return { name: hostName(host.replace(/:\d*$/, "")) };
+    if (!/^host:/i.test(line)) continue;
+    const host = withoutBlanks(line.slice("host:".length));
+    return { name: hostName(host.replace(/:\d*$/, "")) };
   }
   return end === undefined ? "more" : NOTHING;
 }
@@ -143,6 +144,19 @@ function hostName(text: string): string | null {
   if (!/^[\x21-\x7e]+$/.test(text)) return null;
   const pattern = parseNamePattern(text);
   return pattern === null || pattern.isGlob ? null : pattern.text;
+}
+
+/** OWS of RFC 9110 §5.6.3 at both ends; a pattern would go back again and again over a long run in between. */
+function withoutBlanks(text: string): string {
+  let start = 0;
+  let end = text.length;
+  while (start < end && isBlank(text[start])) start++;
+  while (end > start && isBlank(text[end - 1])) end--;
+  return text.slice(start, end);
+}
+
+function isBlank(letter: string | undefined): boolean {
+  return letter === " " || letter === "\t";
 }
 
 function latin1(octets: Uint8Array): string {

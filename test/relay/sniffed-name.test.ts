@@ -112,6 +112,15 @@ test.each(["", "G", "GET", "GET / HT", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\n
   },
 );
 
+test("a Host of thousands of blanks costs no more than its octets", () => {
+  // A pattern that goes back at each of them takes longer than a test may.
+  const blanks = " ".repeat(4000);
+  const request = (host: string) => `GET / HTTP/1.1\r\nHost:${host}\r\n\r\n`;
+  expect(sniff(request(`${blanks}\r${blanks}b`))).toEqual({ name: null });
+  expect(sniff(request(`${blanks}a${blanks}b`))).toEqual({ name: null });
+  expect(sniff(request(`${blanks}a.example${blanks}`))).toEqual({ name: "a.example" });
+});
+
 test("nothing is awaited beyond 16 KiB", () => {
   const request = (length: number) => `GET / HTTP/1.1\r\nX: ${"x".repeat(length)}`.slice(0, length);
   expect(sniff(request(MAX_SNIFFED - 1))).toBe("more");
