@@ -15,7 +15,7 @@ import type { Destination, Refusal } from "../socks/ports.ts";
 import type { ProxyUrl } from "../socks/proxy-url.ts";
 import { errnoOf, errnoRefusal, SocksRefusal } from "../socks/refusal.ts";
 import { SCHEMES, type Scheme } from "../socks/schemes.ts";
-import { TCP, type Transport } from "../socks/transport.ts";
+import type { Transport } from "../socks/transport.ts";
 import { SocksUpstream } from "../socks/upstream.ts";
 import { Endpoint, formatAddress, formatEndpoint, parseAddress } from "../stack/wire/address.ts";
 import { type CommandAnswer, emptyCard, type Honesty, type ProbeCard, tenths } from "./card.ts";
@@ -89,7 +89,7 @@ class ProbeRun {
     this.#upstream = new SocksUpstream(url, this.#sockets("off"));
     this.#ahead = new SocksUpstream(url, this.#sockets("on"));
     this.#scheme = SCHEMES[url.scheme];
-    this.#transport = this.#upstream.transport ?? TCP;
+    this.#transport = this.#upstream.carrier;
     this.#prefix = `proxy ${this.#upstream.label}: `;
     this.card = emptyCard(this.#upstream.label);
   }

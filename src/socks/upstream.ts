@@ -94,9 +94,9 @@ export class SocksUpstream implements ProxyUpstream {
     };
   }
 
-  /** What leads to the proxy; null: the addon's sockets. */
-  get transport(): Transport | null {
-    return this.#transport;
+  /** What leads to the proxy, below GSSAPI, for questions that are no stream's; by the addon it tells of no opening. */
+  get carrier(): Transport {
+    return this.#carrier;
   }
 
   /** Its replies are SOCKS4's. */

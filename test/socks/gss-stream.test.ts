@@ -2,7 +2,9 @@ import { createSocket, type RemoteInfo } from "node:dgram";
 import { once } from "node:events";
 import { constants } from "node:os";
 import { afterEach, describe, expect, test } from "vitest";
+import { offerMethod } from "../../src/probe/method-check.ts";
 import { GssMessage, gssMessage } from "../../src/socks/gss-frames.ts";
+import { Method } from "../../src/socks/message.ts";
 import type { AssociationHandler, LayeredStream, Refusal } from "../../src/socks/ports.ts";
 import { parseProxyUrl } from "../../src/socks/proxy-url.ts";
 import { SocksUpstream } from "../../src/socks/upstream.ts";
@@ -306,4 +308,17 @@ describe.each(["the addon's sockets", "those of Node.js"])("over %s", (which) =>
       relay.close();
     }
   });
+});
+
+test("methods can be offered below GSSAPI, where they are chosen", async () => {
+  const server = await ScriptedServer.listen();
+  const url = parseProxyUrl(`socks5://127.0.0.1:${server.port}?gssapi=integrity`);
+  const parts = environment({ addon: null, poller: null });
+  const upstream = new SocksUpstream(url, parts, { gss: new ScriptedProvider(ONE_ROUND) });
+  const { endpoint } = destination("127.0.0.1", server.port);
+  const answer = offerMethod(upstream.carrier, endpoint, Method.NONE, 5000);
+  const peer = await server.accept();
+  await peer.expects("050100");
+  peer.send("0500");
+  expect(await answer).toBe("accepted");
 });
