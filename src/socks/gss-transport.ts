@@ -46,8 +46,8 @@ export class GssTransport implements Transport {
     this.#onChannel = onChannel;
   }
 
-  open(address: Endpoint): Socket | number {
-    const below = this.#below.open(address);
+  open(address: Endpoint, isAlone?: boolean): Socket | number {
+    const below = this.#below.open(address, isAlone);
     if (typeof below === "number") return below;
     const { provider, options, host, label } = this.#parts;
     const { service, principal } = options;

@@ -9,6 +9,7 @@ import type { Socket } from "node:net";
 import { constants } from "node:os";
 import type { Endpoint } from "../stack/wire/address.ts";
 import type { Dial, DialOwner } from "./dial.ts";
+import { Command } from "./message.ts";
 import type { Destination, Honesty, LayeredStream, Refusal, StreamHandler } from "./ports.ts";
 import type { SocksProxy } from "./proxy.ts";
 import type { ProxyHandshake } from "./proxy-handshake.ts";
@@ -105,7 +106,8 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
 
   #attempt(dial: Dial): void {
     const proxy = this.#proxy;
-    let opened: OwnedSocket | number = this.#transport.open(dial.server);
+    const isAlone = dial.command !== Command.CONNECT;
+    let opened: OwnedSocket | number = this.#transport.open(dial.server, isAlone);
     while (typeof opened === "number") {
       const refusal = errnoRefusal(proxy.label, -opened);
       if (refusal.kind === "local" || !proxy.nextAddress(dial)) {
@@ -113,7 +115,7 @@ export class LayeredSocksStream implements LayeredStream, DialOwner {
         proxy.environment.timers.set(dial.timer, proxy.environment.timers.now());
         return;
       }
-      opened = this.#transport.open(dial.server);
+      opened = this.#transport.open(dial.server, isAlone);
     }
     const socket = opened;
     this.#socket = socket;

@@ -21,7 +21,7 @@ export class TcpCarrier implements Transport {
   }
 
   /** By the addon Node.js has the descriptor from now on, and sees whether it connects. */
-  open(address: Endpoint): Socket | number {
+  open(address: Endpoint, isAlone = false): Socket | number {
     const { sources, words, descriptorLimit, environment } = this.#proxy;
     const { addon, ownSockets } = environment;
     if (addon === null || sources === null) return TCP.open(address);
@@ -31,7 +31,7 @@ export class TcpCarrier implements Transport {
     words[2] = w2;
     words[3] = w3;
     words[4] = port;
-    const fd = sources.connect(words, 0, descriptorLimit, false);
+    const fd = sources.connect(words, 0, isAlone ? 0 : descriptorLimit, isAlone);
     if (fd < 0) return fd;
     // What has failed already the kernel tells once, and to TLS it would tell it by a write whose error nobody sees.
     const error = addon.socketError(fd);

@@ -44,8 +44,8 @@ export class TlsTransport implements Transport {
     this.#isVerified = this.#pin === null || tls.ca !== undefined;
   }
 
-  open(address: Endpoint): Socket | number {
-    const carrier = this.#carrier.open(address);
+  open(address: Endpoint, isAlone?: boolean): Socket | number {
+    const carrier = this.#carrier.open(address, isAlone);
     if (typeof carrier === "number") return carrier;
     const { connect } = process.getBuiltinModule("node:tls");
     const isName = process.getBuiltinModule("node:net").isIP(this.#name) === 0;

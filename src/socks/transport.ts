@@ -8,8 +8,11 @@ import type { Refusal } from "./ports.ts";
 export interface Transport {
   /** The event after which the socket carries octets. */
   readonly openEvent: "connect" | "secureConnect";
-  /** Begins a connection to the proxy. The socket allows half-open streams. -errno: none can be made. */
-  open(address: Endpoint): Socket | number;
+  /**
+   * Begins a connection to the proxy. The socket allows half-open streams. -errno: none can be made. `isAlone`: it leaves
+   * from where datagrams of the same association do, and takes one of the descriptors that are kept from streams.
+   */
+  open(address: Endpoint, isAlone?: boolean): Socket | number;
   /** Why the other end of an open connection is not the proxy: what, and what to do. Null: nothing is wrong. */
   distrust?(socket: Socket): string | null;
   /** What an error of the socket means that is none of a system call, in the same form. Null: it is one. */

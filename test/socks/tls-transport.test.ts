@@ -22,6 +22,7 @@ import {
   SHAPES,
   settle,
   until,
+  within,
 } from "./client-harness.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "tls-transport-"));
@@ -304,5 +305,25 @@ describe("with the addon", () => {
     await client.has("open");
     expect(ownSockets.hasConnection(from, to)).toBe(false);
     client.stream?.close();
+  });
+
+  test("connections leave from every source in turn, those of associations from where their datagrams do", async () => {
+    const server = await TlsServer.listen();
+    const sources = ["127.0.0.8", "127.0.0.9"].map((text) => endpoint(text, 0));
+    const upstream = open("direct", server.url(`ca=${ca}`), { sources });
+    const from: (string | undefined)[] = [];
+    const accept = async (): Promise<void> => {
+      from.push((await server.accept()).socket.remoteAddress);
+    };
+    const handler = { onOpen() {}, onRefused() {}, onDatagram() {}, onLost() {} };
+    for (let i = 0; i < 2; i++) {
+      const client = new Recorder().connect(upstream);
+      await accept();
+      const association = within(() => upstream.associate(handler));
+      await accept();
+      association.close();
+      client.stream?.close();
+    }
+    expect(from).toEqual(["127.0.0.8", "127.0.0.8", "127.0.0.9", "127.0.0.8"]);
   });
 });
