@@ -1,6 +1,7 @@
 /**
  * Datagrams straight out, to names too: this host resolves the name that was sent to last. Datagrams wait for that, as
- * many as {@link MAX_WAITING}; those to a name that does not resolve are lost, as datagrams may be.
+ * many as {@link MAX_WAITING}; those to a name that does not resolve are lost, as datagrams may be, and the next one asks
+ * again.
  */
 
 import type { MemoryLayout } from "../memory.ts";
@@ -64,11 +65,12 @@ export class NamedAssociation implements Association {
 
   #sendWaiting(target: Target): void {
     const waiting = target.waiting.splice(0);
+    if (!target.isKnown && this.#target === target) this.#target = null;
     if (this.#closed || !target.isKnown) return;
     const { bytes, datagrams } = this.#memory;
     for (const { port, payload } of waiting) {
       const at = datagrams.take(payload.length);
-      if (at < 0) return;
+      if (at < 0) break;
       bytes.set(payload, at);
       this.#association.send(target.at(port), at, at + payload.length, 0);
     }

@@ -206,16 +206,28 @@ describe("direct datagrams", () => {
     server.close();
   });
 
-  test("to a name without an address are lost", async () => {
+  test("to a name without an address are lost; the next one asks again", async () => {
+    const server = createSocket("udp4");
+    server.bind(0, "127.0.0.1");
+    await once(server, "listening");
+    const got: string[] = [];
+    server.on("message", (message) => got.push(message.toString()));
     const names = new Names();
     const handler = new Datagrams();
     const association = within(() => direct({}, names.lookup).associate(handler));
     pass(0);
-    send(association, { name: "a.example", endpoint: endpoint("0.0.0.0", 9) }, "lost");
+    const to = { name: "a.example", endpoint: endpoint("0.0.0.0", server.address().port) };
+    send(association, to, "lost");
     names.answer();
     await settle();
-    expect([handler.refusal, handler.got]).toEqual([null, []]);
+    expect([handler.refusal, got]).toEqual([null, []]);
+    send(association, to, "found");
+    expect(names.asked).toEqual(["a.example", "a.example"]);
+    names.answer("127.0.0.1");
+    await until("the one behind", () => got.length > 0);
+    expect(got).toEqual(["found"]);
     association.close();
+    server.close();
   });
 });
 
