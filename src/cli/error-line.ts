@@ -3,12 +3,14 @@
  * what to do (ERR_…)"), its log, and its reports on standard output.
  */
 
+import { oneLine } from "../one-line.ts";
+
 /**
  * Prints it. Arguments and file names may hold anything, newlines and escape sequences too: those become blanks, unless
  * TUN2SOCKS_DEBUG asked for a stack trace.
  */
 export function writeError(line: string): void {
-  const text = process.env["TUN2SOCKS_DEBUG"] ? line : line.replace(/[\s\p{Cc}]+/gu, " ");
+  const text = process.env["TUN2SOCKS_DEBUG"] ? line : oneLine(line);
   standardError(`tun2socks: ${text}\n`);
 }
 

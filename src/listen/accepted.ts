@@ -7,6 +7,7 @@
 
 import type { Socket } from "node:net";
 import { constants } from "node:os";
+import { oneLine } from "../one-line.ts";
 import type { LayeredSocksStream } from "../socks/layered-stream.ts";
 import { Reply, readAddress, readName, replyName, requestNeed, VERSION } from "../socks/message.ts";
 import type { Turn } from "../socks/name-resolver.ts";
@@ -83,7 +84,7 @@ export class Accepted implements StreamHandler {
     stream.keepAlive(KEEP_ALIVE);
     const { bound, boundName } = handshake;
     if (boundName !== null && boundName !== "") {
-      this.#owner.listening(`${boundName}:${bound.port}`);
+      this.#owner.listening(`${oneLine(boundName)}:${bound.port}`);
       return;
     }
     const address = new Endpoint();
@@ -147,7 +148,7 @@ export class Accepted implements StreamHandler {
       const peer = new Endpoint();
       const next = readAddress(reply, 3, reply.length, peer);
       const name = readName(reply, 3);
-      this.#accept(name === null ? formatEndpoint(peer) : `${name}:${peer.port}`, next);
+      this.#accept(name === null ? formatEndpoint(peer) : `${oneLine(name)}:${peer.port}`, next);
     }
   }
 

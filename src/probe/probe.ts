@@ -9,6 +9,7 @@
 import type { TunnelError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Loop } from "../loop.ts";
+import { oneLine } from "../one-line.ts";
 import type { SocketEnvironment } from "../socks/environment.ts";
 import { Command, Method, Reply } from "../socks/message.ts";
 import type { Destination, Refusal } from "../socks/ports.ts";
@@ -304,7 +305,9 @@ class ProbeRun {
           const { handshake } = stream;
           const name = handshake?.boundName ?? null;
           const bound =
-            handshake === null ? null : formatDestination({ name, endpoint: handshake.bound });
+            handshake === null
+              ? null
+              : oneLine(formatDestination({ name, endpoint: handshake.bound }));
           stream.close();
           settle({ granted: true, bound, reply: null, why: null });
         },

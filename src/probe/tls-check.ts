@@ -1,6 +1,7 @@
 /** What a proxy behind TLS shows of itself. */
 
 import type { TLSSocket } from "node:tls";
+import { oneLine } from "../one-line.ts";
 import type { Transport } from "../socks/transport.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import type { TlsSummary } from "./card.ts";
@@ -36,14 +37,14 @@ function summarize(socket: TLSSocket): TlsSummary | null {
   return {
     protocol: socket.getProtocol() ?? "unknown",
     cipher: socket.getCipher().standardName,
-    subject: oneLine(subject),
-    issuer: oneLine(issuer),
+    subject: nameOf(subject),
+    issuer: nameOf(issuer),
     validTo,
     fingerprint,
   };
 }
 
-/** Names of a certificate are lines, and may hold what steers a terminal. */
-function oneLine(name: string | undefined): string {
-  return (name ?? "").trim().replace(/[\s\p{Cc}]+/gu, " ");
+/** Names of a certificate are lines, one for each part. */
+function nameOf(lines: string | undefined): string {
+  return oneLine((lines ?? "").trim());
 }

@@ -131,6 +131,15 @@ test("a proxy that gives names is taken at its word, empty ones aside", async ()
   expect(printed).toEqual(["ftp.example:4711", "127.0.0.1:4711"]);
 });
 
+test("a name that the proxy gives is one line, and steers no terminal", async () => {
+  run();
+  const name = Buffer.from("a\n\x1b[2Jb").toString("hex");
+  const peer = await granted(`0500000307${name}1267`);
+  await accepted(peer, `0500000307${name}0014`);
+  expect(printed[0]).toBe("a [2Jb:4711");
+  expect(logged[0]).toMatch(/^tun2socks: a \[2Jb:20 connected/);
+});
+
 test("who is expected is told to the proxy", async () => {
   run({ peer: destination("198.51.100.9", 0) });
   await granted(LISTENS, "05020001c63364090000");
