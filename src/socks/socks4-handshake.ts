@@ -32,7 +32,8 @@ export class Socks4Handshake extends RequestHandshake {
 
   protected writeRequest(bytes: Uint8Array, at: number): number {
     const { name, endpoint, credentials } = this;
-    if (name === null && !endpoint.isV4) {
+    // Nobody in particular is zeros in either family.
+    if (name === null && !endpoint.isV4 && !endpoint.isUnspecified) {
       this.refuse(
         "reply",
         "SOCKS4 has no IPv6; use a SOCKS5 proxy for it",

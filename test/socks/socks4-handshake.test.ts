@@ -49,6 +49,7 @@ describe("requests", () => {
     ["without a user", {}, "04010050c000020100"],
     ["with one", { credentials: me }, "04010050c00002016d6500"],
     ["BIND", { command: Command.BIND }, "04020050c000020100"],
+    ["BIND for anybody", { command: Command.BIND, endpoint: new Endpoint() }, "040200000000000000"],
   ])("%s (SOCKS 4 memo)", (_what, ask, sent) => {
     for (const sendsNames of [false, true]) expect(send(begin(sendsNames, ask))).toBe(sent);
   });
