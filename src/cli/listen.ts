@@ -61,9 +61,9 @@ async function listen(flags: ListenFlags): Promise<number> {
   if (text === undefined) throw usage("no proxy given", "write -p socks5://host:port");
   if (flags.to === undefined) throw usage("no server given", "write --to 127.0.0.1:PORT");
   const url = parseProxyUrl(text);
-  if (SCHEMES[url.scheme].protocol !== "socks5") {
+  if (!/^socks[45]/.test(SCHEMES[url.scheme].protocol ?? "")) {
     throw usage(
-      `cannot listen by ${url.scheme}: it is SOCKS5 that is spoken`,
+      `cannot listen by ${url.scheme}: BIND is of SOCKS5 and SOCKS4`,
       "use socks5://host:port",
     );
   }

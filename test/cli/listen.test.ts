@@ -30,7 +30,7 @@ afterEach(() => {
 test.each([
   ["listen --to 127.0.0.1:80", "no proxy given; write -p socks5://host:port (ERR_USAGE)"],
   ["listen -p 127.0.0.1", "no server given; write --to 127.0.0.1:PORT (ERR_USAGE)"],
-  ["listen -p http://127.0.0.1 --to 127.0.0.1:80", "cannot listen by http: it is SOCKS5 that is"],
+  ["listen -p http://127.0.0.1 --to 127.0.0.1:80", "cannot listen by http: BIND is of SOCKS5"],
   ["listen -p 127.0.0.1 --to 127.0.0.1", 'cannot use --to: "127.0.0.1" has no port; write'],
   ["listen -p 127.0.0.1 --to web:80", 'cannot use --to: "web:80" is not an address;'],
   ["listen -p 127.0.0.1 --to 127.0.0.1:80 --peer x", 'cannot use --peer: "x" is not an address;'],
@@ -39,6 +39,18 @@ test.each([
   expect(stdout).toBe("");
   expect(stderr.startsWith(`tun2socks: ${message}`), stderr).toBe(true);
   expect(stderr.match(/\n/g)?.length).toBe(1);
+});
+
+test.each(["socks4", "socks4a"])("a proxy is asked by %s:// too", async (scheme) => {
+  // A SOCKS5 server takes it for a greeting.
+  const proxy = await ScriptedProxy.start();
+  try {
+    const url = proxy.url.replace("socks5", scheme);
+    expect(await main(["listen", "-p", url, "--to", "127.0.0.1:80"])).toBe(69);
+    expect(stderr).toMatch(/SOCKS4a?[^\n]*\(ERR_PROXY_PROTOCOL\)\n$/);
+  } finally {
+    await proxy.close();
+  }
 });
 
 test.each([
