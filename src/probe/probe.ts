@@ -261,8 +261,10 @@ class ProbeRun {
 
   async #closed(): Promise<void> {
     const { closed } = this.#plan;
-    const answer = await this.#request(Command.CONNECT, { name: null, endpoint: closed });
-    this.card.honesty = judge(answer);
+    const told: Refusal[] = [];
+    const destination = { name: null, endpoint: closed };
+    const answer = await this.#request(Command.CONNECT, destination, this.#upstream, told);
+    this.card.honesty = judge(answer, told[0]);
   }
 
   async #udp(): Promise<void> {
@@ -283,11 +285,12 @@ class ProbeRun {
     this.card.bind = await this.#request(Command.BIND, null);
   }
 
-  /** One connection that ends with the answer. */
+  /** One connection that ends with the answer; a refusal is put into `told`. */
   #request(
     command: number,
     destination: Destination | null,
     upstream: SocksUpstream = this.#upstream,
+    told: Refusal[] = [],
   ): Promise<CommandAnswer> {
     const { loop } = this.#environment;
     return new Promise((resolve) => {
@@ -311,7 +314,10 @@ class ProbeRun {
           stream.close();
           settle({ granted: true, bound, reply: null, why: null });
         },
-        onRefused: (refusal) => settle({ bound: null, ...this.#refusalOf(refusal) }),
+        onRefused: (refusal) => {
+          told.push(refusal);
+          settle({ bound: null, ...this.#refusalOf(refusal) });
+        },
         onReadable() {},
         onBytes() {},
         onEnd() {},
@@ -357,13 +363,15 @@ class ProbeRun {
 }
 
 /** Of a CONNECT to where nobody listens. Who is still waiting at the deadline waits for an answer that cannot come. */
-function judge({ target, granted, reply, why }: CommandAnswer): Honesty {
+function judge({ target, granted, reply, why }: CommandAnswer, refusal?: Refusal): Honesty {
   if (granted) {
     return { verdict: "lying", target, why: `it granted ${target}, where nobody listens` };
   }
-  if (reply === null) return { verdict: "honest", target, why: `it waits for ${target}` };
+  if (refusal?.kind === "timeout" && refusal.isProxySilent !== true) {
+    return { verdict: "honest", target, why: `it waits for ${target}` };
+  }
   return {
-    verdict: SAYS_NOTHING.has(reply) ? "unknown" : "honest",
+    verdict: reply === null || SAYS_NOTHING.has(reply) ? "unknown" : "honest",
     target,
     why: `${target}: ${why}`,
   };

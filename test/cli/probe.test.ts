@@ -173,6 +173,25 @@ test.each([
   expect((await card(proxy.url, ...flags)).honesty).toMatchObject({ verdict });
 });
 
+test("who ends the connection without a word about a closed port tells nothing", async () => {
+  const proxy = createServer((socket) => {
+    socket
+      .on("error", () => {})
+      .on("data", (request) => {
+        if (request.includes(`:${closed} `)) socket.end();
+        else socket.write("HTTP/1.1 200 OK\r\n\r\n");
+      });
+  });
+  servers.push(proxy);
+  proxy.listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  const { port } = proxy.address() as AddressInfo;
+  expect((await card(`http://127.0.0.1:${port}`)).honesty).toMatchObject({
+    verdict: "unknown",
+    why: expect.stringContaining("it closed the connection instead of a reply"),
+  });
+});
+
 test("what commands are answered is told by each", async () => {
   const proxy = await scripted();
   const found = await card(proxy.url);
