@@ -9,7 +9,7 @@ import { plainMemory } from "../memory.ts";
 import { cardText } from "../probe/card.ts";
 import { type ProbePlan, probe } from "../probe/probe.ts";
 import { chooseTargets, type HostPort } from "../probe/targets.ts";
-import { parseProxyUrl, redacted } from "../socks/proxy-url.ts";
+import { parseProxyUrl } from "../socks/proxy-url.ts";
 import { SCHEMES } from "../socks/schemes.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { standardError, standardOutput } from "./error-line.ts";
@@ -92,10 +92,6 @@ async function runProbe(written: string | undefined, flags: ProbeFlags): Promise
   const url = parseProxyUrl(text);
   if (SCHEMES[url.scheme].protocol === null) {
     throw usage(`${url.scheme} is no proxy`, "write tun2socks probe socks5://host:port");
-  }
-  if (url.host === "") {
-    const why = `${redacted(url)} has no address to connect to`;
-    throw usage(`cannot probe it: ${why}`, "give the URL of a proxy with a host");
   }
   const loop = new Loop(null, plainMemory());
   try {

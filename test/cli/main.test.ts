@@ -137,11 +137,6 @@ describe("mistakes", () => {
     ["exec --udp-timeout 3x true", 125, 'cannot use --udp-timeout: "3x" is not a duration; write'],
     ["exec --log-level x true", 125, 'cannot use --log-level: "x" is not a log level; write one'],
     ["exec --offload tso true", 125, 'cannot use --offload: "tso" is not known; write one of on'],
-    [
-      "probe socks5+unix://me:SECRET@/run/socks",
-      2,
-      "cannot probe it: socks5+unix:///run/socks has no address to connect to; give the URL of a pr",
-    ],
     ["run", 2, "required option '-d, --device <name>' not specified; see tun2socks run --help"],
     ["run -d a/b", 2, 'cannot use -d: "a/b" is not an interface name; write at most 15 octets'],
     ["run -d tun0 extra", 2, "too many arguments for 'run'; see tun2socks run --help (ERR_USAGE)"],

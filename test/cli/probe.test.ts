@@ -2,7 +2,10 @@
 
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Server } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createServer as createTlsServer } from "node:tls";
 import dnsPacket from "dns-packet";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
@@ -241,6 +244,30 @@ test("a proxy behind TLS shows its certificate", async () => {
     tls: { protocol: "TLSv1.3", subject: "CN=server", issuer: "CN=test authority" },
   });
   expect(found.tls?.fingerprint).toMatch(/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/);
+});
+
+test("a proxy at a Unix socket has a card too", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "probe-"));
+  try {
+    const path = join(directory, "socks");
+    const { port } = openServer();
+    const front = createServer((socket) => {
+      const back = connect(port, "127.0.0.1");
+      socket.on("error", () => back.destroy()).pipe(back);
+      back.on("error", () => socket.destroy()).pipe(socket);
+    });
+    servers.push(front);
+    front.listen(path);
+    await once(front, "listening");
+    expect(await card(`socks5+unix://${path}`)).toMatchObject({
+      error: null,
+      reachable: { address: path },
+      methods: { none: "accepted" },
+      connect: { ipv4: { granted: true } },
+    });
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });
 
 test("a proxy that hangs ends the probe with what was found", async () => {
