@@ -70,6 +70,8 @@ export class Pool implements ProxyUpstream, TimerHandler {
   readonly #log: Log;
   readonly #limiter = new LogLimiter();
   readonly #probe: Timer = new Timer(this);
+  /** Members whose probe is under way. */
+  readonly #probing = new Set<PoolMember>();
   readonly #word = new Uint16Array(1);
   /** Of round-robin: who is asked first. */
   #next = 0;
@@ -206,14 +208,19 @@ export class Pool implements ProxyUpstream, TimerHandler {
   // ---- within ----------------------------------------------------------------------------------------------------
 
   onTimer(): void {
-    for (const member of this.#members) void this.#probeOne(member, (dead) => this.#sayDown(dead));
+    for (const member of this.#members) {
+      // One that hangs is enough: it tells when its dial is over.
+      if (!this.#probing.has(member)) void this.#probeOne(member, (dead) => this.#sayDown(dead));
+    }
     this.timers.set(this.#probe, this.timers.now() + this.#options.probeInterval);
   }
 
   /** `died` is called if it is found dead, and was not before. */
   async #probeOne(member: PoolMember, died: (member: PoolMember) => void): Promise<Refusal | null> {
     const { epoch } = member;
+    this.#probing.add(member);
     const refusal = await member.upstream.probe();
+    this.#probing.delete(member);
     if (this.#closed) return refusal;
     if (refusal === null || verdict(refusal) === "works") {
       if (member.works()) this.#sayBack(member);

@@ -323,6 +323,28 @@ test("with probes they alone find out who is back", async () => {
   expect([a.probes, a.closed]).toEqual([2, true]);
 });
 
+test("a probe that hangs is not joined by others", async () => {
+  const { world, members, pool } = open(2, { probeInterval: 5000 });
+  const [a, b] = members as [ScriptedUpstream, ScriptedUpstream];
+  const ends: (() => void)[] = [];
+  const { probe } = a;
+  a.probe = async () => {
+    const answer = await probe.call(a);
+    await new Promise<void>((done) => ends.push(done));
+    return answer;
+  };
+  for (let i = 0; i < 3; i++) {
+    world.pass(5000);
+    await Promise.resolve();
+  }
+  expect([a.probes, b.probes]).toEqual([1, 3]);
+  for (const end of ends) end();
+  await new Promise((done) => setImmediate(done));
+  world.pass(5000);
+  expect([a.probes, b.probes]).toEqual([2, 4]);
+  pool.close();
+});
+
 test("at the start a pool is usable if one of its proxies is, and who is not gets no flow", async () => {
   const { world, members, client, pool } = open(2);
   (members[0] as ScriptedUpstream).answer = trouble("auth");
