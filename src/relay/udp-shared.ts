@@ -240,7 +240,9 @@ export class SharedPath extends TargetSet implements UdpPathOwner, TimerHandler 
   // ---- from the association -----------------------------------------------------------------------
 
   nameOf(_path: UdpPath, target: Endpoint): string | null {
-    return this.#shared.table.named(this, target.port)?.fake?.name ?? null;
+    const named = this.#shared.table.named(this, target.port);
+    // What waited for the association may be to an address that had the port before.
+    return named?.address.equals(target) === true ? (named.fake?.name ?? null) : null;
   }
 
   deliver(_path: UdpPath, from: Endpoint, start: number, end: number): void {

@@ -272,6 +272,24 @@ test("a name is a target that has its port for itself", () => {
   ]);
 });
 
+test("what waits for an association goes where it was sent, whoever has that port by then", () => {
+  const world = fakeWorld({
+    relay: { udp: "shared", nofile: 20_000 },
+    driver: { stack: { udpTimeout: 20_000 } },
+  });
+  const name = addressOf(world, "a.example");
+  world.udp("192.0.2.9:443", 5000, octets(1));
+  world.advance(25_000);
+  expect(world.relay.stats.udpFlows).toBe(0);
+  world.udp(`${name}:443`, 5001, octets(2));
+  expect(world.upstream.associations.length).toBe(1);
+  world.act(() => world.upstream.association.open());
+  expect(world.upstream.association.sent.map(({ to }) => to)).toEqual([
+    "192.0.2.9:443",
+    "a.example:443",
+  ]);
+});
+
 test("a name keeps its address while it is a target", () => {
   const world = fakeWorld({ fakePrefix: 26, relay: { udp: "shared", udpTimeout: 300_000 } });
   const address = addressOf(world, "n0.example");
