@@ -8,7 +8,7 @@ import { plainMemory } from "../memory.ts";
 import { DIAL_DEADLINE } from "../socks/environment.ts";
 import type { Destination } from "../socks/ports.ts";
 import { parseProxyUrl } from "../socks/proxy-url.ts";
-import { SCHEMES } from "../socks/schemes.ts";
+import { SCHEMES, type Scheme } from "../socks/schemes.ts";
 import { SocksUpstream } from "../socks/upstream.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import { standardError, standardOutput } from "./error-line.ts";
@@ -23,6 +23,9 @@ interface ListenFlags {
   readonly once: boolean;
   readonly logLevel: LogLevel;
 }
+
+/** Protocols whose two replies to BIND are understood. */
+const HAVE_BIND: readonly Scheme["protocol"][] = ["socks5", "socks4", "socks4a"];
 
 export function listenCommand(setStatus: (status: number) => void): Command {
   return new Command("listen")
@@ -61,9 +64,9 @@ async function listen(flags: ListenFlags): Promise<number> {
   if (text === undefined) throw usage("no proxy given", "write -p socks5://host:port");
   if (flags.to === undefined) throw usage("no server given", "write --to 127.0.0.1:PORT");
   const url = parseProxyUrl(text);
-  if (!/^socks[45]/.test(SCHEMES[url.scheme].protocol ?? "")) {
+  if (!HAVE_BIND.includes(SCHEMES[url.scheme].protocol)) {
     throw usage(
-      `cannot listen by ${url.scheme}: BIND is of SOCKS5 and SOCKS4`,
+      `cannot listen by ${url.scheme}: only SOCKS5 and SOCKS4 have BIND`,
       "use socks5://host:port",
     );
   }

@@ -2,6 +2,7 @@
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { main } from "../../src/cli/main.ts";
+import { closedPort } from "../socks/server-harness.ts";
 import { ScriptedProxy } from "../support/scripted-proxy.ts";
 
 let stdout = "";
@@ -30,7 +31,8 @@ afterEach(() => {
 test.each([
   ["listen --to 127.0.0.1:80", "no proxy given; write -p socks5://host:port (ERR_USAGE)"],
   ["listen -p 127.0.0.1", "no server given; write --to 127.0.0.1:PORT (ERR_USAGE)"],
-  ["listen -p http://127.0.0.1 --to 127.0.0.1:80", "cannot listen by http: BIND is of SOCKS5"],
+  ["listen -p http://127.0.0.1 --to 127.0.0.1:80", "cannot listen by http: only SOCKS5 and"],
+  ["listen -p socks6://127.0.0.1 --to 127.0.0.1:80", "cannot listen by socks6: only SOCKS5 and"],
   ["listen -p 127.0.0.1 --to 127.0.0.1", 'cannot use --to: "127.0.0.1" has no port; write'],
   ["listen -p 127.0.0.1 --to web:80", 'cannot use --to: "web:80" is not an address;'],
   ["listen -p 127.0.0.1 --to 127.0.0.1:80 --peer x", 'cannot use --peer: "x" is not an address;'],

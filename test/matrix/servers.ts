@@ -95,7 +95,7 @@ const SOCKS4 = {
 };
 
 /** HTTP has no negotiation: a password is looked at with the request, or not at all. */
-const TINYPROXY = { ...NO_UDP, ...NO_BIND, half: "closed", oneWrite: "–" };
+const TINYPROXY = { ...NO_UDP, bind: "ERR_USAGE", half: "closed", oneWrite: "–" };
 
 /** A certificate of its own for the server's machine, and stunnel with it in front of `port`. */
 async function startTls(world: World, tlsPort: number, port: number): Promise<string> {
