@@ -25,7 +25,9 @@ export class AccessRule {
 
   /** It is about certain addresses, not about one or both families as such. */
   get isSpecific(): boolean {
-    return this.cidr !== null && this.cidr.bits !== 0 && this.cidr.bits !== V4_MAPPED_BITS;
+    if (this.cidr === null) return false;
+    const { address, bits } = this.cidr;
+    return bits !== 0 && !(bits === V4_MAPPED_BITS && address.isV4);
   }
 
   matches(destination: Endpoint): boolean {

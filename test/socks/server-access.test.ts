@@ -203,9 +203,11 @@ test("an allowed prefix opens what the default closes; all of a family does not,
     ["+169.254.169.254:80", "169.254.169.254", "allowed"],
     ["+169.254.169.254:81", "169.254.169.254", "link-local"],
     ["+fd00::/8", "fd12::1", "allowed"],
+    ["+fd00:1::/96", "fd00:1::2", "allowed"],
     ["+all", "10.1.2.3", "private"],
     ["+0.0.0.0/0", "127.0.0.1", "own-host"],
     ["+::/0", "fd12::1", "private"],
+    ["+::ffff:0:0/96", "10.1.2.3", "private"],
     ["+224.0.0.0/4", "224.0.0.1", "group"],
   ] as const) {
     expect([rule, judgeBy([rule], destination, 80)]).toEqual([rule, verdict]);
