@@ -107,6 +107,8 @@ export class ServerDial implements LegOwner, TimerHandler, NameHandler {
 
   onTimer(): void {
     this.#closeTarget();
+    // The address at hand did not answer.
+    if (this.#addresses !== null) this.#note(Reply.HOST_UNREACHABLE);
     if (this.#addresses !== null && this.#environment.timers.now() < this.#deadline)
       this.#tryNext();
     else this.#fail(this.#reply);

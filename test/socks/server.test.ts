@@ -3,6 +3,7 @@ import { closeSync, openSync, readdirSync } from "node:fs";
 import { constants } from "node:os";
 import { afterEach, expect, test } from "vitest";
 import { TunnelError } from "../../src/errors.ts";
+import { type AccessRule, parseAccessRule } from "../../src/socks/access-rules.ts";
 import { SLOT_OCTETS } from "../../src/socks/buffers.ts";
 import { MAX_PER_CLIENT, MAX_WAITING } from "../../src/socks/name-resolver.ts";
 import { LINGER, NEGOTIATION } from "../../src/socks/server-connection.ts";
@@ -262,6 +263,21 @@ test("an address that does not answer gives way to the next, the last one to 04 
   advance(ATTEMPT + 20);
   expect(server.stats.failed).toBe(0);
   advance(CONNECTING);
+  expect((await client.take(10))?.[1]).toBe(4);
+  deaf.close();
+});
+
+test("an address that the rules refuse does not answer for one that is silent", async () => {
+  const deaf = await deafPort();
+  const { server, port } = openServer(
+    { rules: [parseAccessRule(false, "127.0.0.2") as AccessRule] },
+    { lookup: (_name, done) => setImmediate(done, ["127.0.0.2", "127.0.0.1"]) },
+  );
+  const client = new Client(port);
+  client.write(...GREETING, 5, 1, 0, 3, 1, 65, deaf.port >> 8, deaf.port & 255);
+  await client.take(2);
+  await until(() => server.names.inFlight === 0);
+  advance(CONNECTING + 20);
   expect((await client.take(10))?.[1]).toBe(4);
   deaf.close();
 });
