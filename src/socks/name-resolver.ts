@@ -1,10 +1,10 @@
 /**
  * Names to addresses for the built-in server: the host's own resolver (getaddrinfo through node:dns), bounded.
  *
- * Equal names asked at the same time share one lookup. At most {@link MAX_LOOKUPS} are in flight, of one client
- * {@link MAX_PER_CLIENT}, and {@link MAX_WAITING} wait, clients taking turns: names that nobody answers keep a thread of
- * getaddrinfo for ten seconds and more, and keep only their own client waiting. Answers are handed over inside a turn of the
- * loop, in the resolver's order.
+ * Equal names asked at the same time share one lookup, in the turn of whichever of their clients comes first. At most
+ * {@link MAX_LOOKUPS} are in flight, of one client {@link MAX_PER_CLIENT}, and {@link MAX_WAITING} wait, clients taking
+ * turns: names that nobody answers keep a thread of getaddrinfo for ten seconds and more, and keep only their own client
+ * waiting. Answers are handed over inside a turn of the loop, in the resolver's order.
  */
 
 import type { Endpoint } from "../stack/wire/address.ts";
@@ -38,9 +38,9 @@ export class NameResolver {
   inFlight = 0;
   readonly #turn: Turn;
   readonly #lookup: Lookup;
-  readonly #asked = new Map<string, NameHandler[]>();
-  /** Names in `#asked` whose lookup has not begun, by who asked first; the next client is the first. */
-  readonly #waiting = new Map<ClientKey, string[]>();
+  readonly #asked = new Map<string, Question>();
+  /** Names in `#asked` whose lookup has not begun, by who asks; the next client is the first. */
+  readonly #waiting = new Map<ClientKey, Set<string>>();
   /** Lookups under way by who asked. */
   readonly #running = new Map<ClientKey, number>();
   #handlers = 0;
@@ -58,16 +58,19 @@ export class NameResolver {
       return false;
     }
     this.#handlers++;
-    const others = this.#asked.get(name);
-    if (others !== undefined) {
-      others.push(handler);
-      return true;
+    let question = this.#asked.get(name);
+    if (question === undefined) {
+      question = { handlers: [], clients: new Set() };
+      this.#asked.set(name, question);
     }
-    this.#asked.set(name, [handler]);
+    question.handlers.push(handler);
+    const { clients } = question;
     const key = client === null ? null : clientKey(client);
+    if (clients === null || clients.has(key)) return true;
+    clients.add(key);
     const names = this.#waiting.get(key);
-    if (names === undefined) this.#waiting.set(key, [name]);
-    else names.push(name);
+    if (names === undefined) this.#waiting.set(key, new Set([name]));
+    else names.add(name);
     this.#beginWaiting();
     return true;
   }
@@ -84,14 +87,26 @@ export class NameResolver {
     for (const [key, names] of this.#waiting) {
       if (this.inFlight >= MAX_LOOKUPS) return;
       if (key !== null && (this.#running.get(key) ?? 0) >= MAX_PER_CLIENT) continue;
-      const name = names.shift() as string;
+      const name = names.values().next().value as string;
+      this.#begun(name);
       // Behind the others; the loop comes to it again.
       this.#waiting.delete(key);
-      if (names.length > 0) this.#waiting.set(key, names);
+      if (names.size > 0) this.#waiting.set(key, names);
       this.inFlight++;
       this.#running.set(key, (this.#running.get(key) ?? 0) + 1);
       this.#lookup(name, (texts) => this.#finish(name, key, texts));
     }
+  }
+
+  /** Nobody waits for the turn of `name` any more. */
+  #begun(name: string): void {
+    const question = this.#asked.get(name) as Question;
+    for (const client of question.clients ?? []) {
+      const names = this.#waiting.get(client);
+      names?.delete(name);
+      if (names?.size === 0) this.#waiting.delete(client);
+    }
+    question.clients = null;
   }
 
   #finish(name: string, key: ClientKey, texts: readonly string[]): void {
@@ -100,7 +115,7 @@ export class NameResolver {
     if (running > 0) this.#running.set(key, running);
     else this.#running.delete(key);
     if (!this.#open) return;
-    const handlers = this.#asked.get(name) ?? [];
+    const handlers = this.#asked.get(name)?.handlers ?? [];
     this.#asked.delete(name);
     this.#handlers -= handlers.length;
     this.#beginWaiting();
@@ -120,6 +135,13 @@ export class NameResolver {
 
 /** Null: of no client. */
 type ClientKey = number | string | null;
+
+/** One name and who asks for it. */
+interface Question {
+  readonly handlers: NameHandler[];
+  /** Null: the lookup has begun. */
+  clients: Set<ClientKey> | null;
+}
 
 /** getaddrinfo(3), in the order of the system (RFC 6724). */
 function systemLookup(name: string, done: (addresses: readonly string[]) => void): void {

@@ -342,6 +342,27 @@ test("names that nobody answers keep only their own client waiting", () => {
   expect(begun.slice(MAX_PER_CLIENT)).toEqual(["alive-4", "alive-6"]);
 });
 
+test("a name that waits for another client's turn is asked for in one's own, once for both", () => {
+  const begun: Array<{ name: string; answer: () => void }> = [];
+  const { server } = openServer(
+    {},
+    { lookup: (name, done) => begun.push({ name, answer: () => done(["192.0.2.3"]) }) },
+  );
+  const told: string[] = [];
+  const ask = (name: string, client: string): void => {
+    const handler = { onAddresses: () => told.push(`${client} ${name}`) };
+    server.names.resolve(name, handler, parseAddress(client));
+  };
+  for (let i = 0; i < MAX_PER_CLIENT; i++) ask(`dead-${i}`, "192.0.2.1");
+  ask("example.com", "192.0.2.1");
+  expect(begun.length).toBe(MAX_PER_CLIENT);
+  ask("example.com", "192.0.2.2");
+  begun[MAX_PER_CLIENT]?.answer();
+  begun[0]?.answer();
+  expect(told).toEqual(["192.0.2.1 example.com", "192.0.2.2 example.com", "192.0.2.1 dead-0"]);
+  expect(begun.slice(MAX_PER_CLIENT).map(({ name }) => name)).toEqual(["example.com"]);
+});
+
 test("clients take turns at the resolver", () => {
   const begun: Array<{ name: string; answer: () => void }> = [];
   const { server } = openServer(
