@@ -74,7 +74,7 @@ export function addTunnelFlags(command: Command): Command {
     .hook("preAction", (_command, acting) => applyConfig(acting))
     .option(
       "-p, --proxy <url>",
-      "[socks5[h]://][user:pass@]host[:1080] (or: $ALL_PROXY)",
+      "http[s]|socks4[a]|socks5[h|s]://[user:pass@]host[:port]",
       repeated(value("-p", String)),
       [],
     )

@@ -33,7 +33,7 @@ export function listenCommand(setStatus: (status: number) => void): Command {
     .description("Has the proxy listen (BIND), and brings who connects there to a server here.")
     .option(
       "-p, --proxy <url>",
-      "[socks5[h]://][user:pass@]host[:1080] (or: $ALL_PROXY)",
+      "socks4|socks5[s]://[user:pass@]host[:port] ($ALL_PROXY)",
       value("-p", String),
     )
     .option(

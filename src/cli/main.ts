@@ -71,7 +71,7 @@ function createProgram(setStatus: (status: number) => void): Command {
     readFileSync(new URL("../../package.json", import.meta.url), "utf8"),
   ) as { version: string };
   const program = new Command("tun2socks")
-    .description("Sends programs that know nothing of proxies through a SOCKS5 proxy.")
+    .description("Sends programs that know nothing of proxies through a SOCKS or HTTP proxy.")
     .usage("<command> [options]")
     .version(version, "-V, --version", "print the version")
     .helpOption("-h, --help", "print this help")

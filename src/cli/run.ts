@@ -55,7 +55,7 @@ export function runCommand(setStatus: (status: number) => void): Command {
       "after",
       `
 A device made here has 198.18.0.1/15, fd00:18::1/64 and ends with tun2socks.
-Without a proxy, the built-in one. Exit status: 0, 2 usage, 69 proxy, 77 denied.`,
+Without -p: $ALL_PROXY, else the built-in. Exit 0, 2 usage, 69 proxy, 77 denied.`,
     )
     .action(async (flags: RunFlags) => setStatus(await run(flags)));
 }
