@@ -72,6 +72,8 @@ export class ServerConnection
   #source: ServerDial | ServerBind | null = null;
   #relay: ServerRelay | null = null;
   #association: ServerAssociation | null = null;
+  /** Its association or BIND counts as one of its client's. */
+  #hasShare = false;
 
   /** Takes over the accepted descriptor. */
   constructor(
@@ -99,6 +101,7 @@ export class ServerConnection
     if (this.#phase === Phase.CLOSED) return;
     this.#phase = Phase.CLOSED;
     this.#environment.timers.clear(this.#timer);
+    this.#giveShare();
     this.#source?.close();
     this.#association?.close();
     this.#relay?.close();
@@ -241,7 +244,7 @@ export class ServerConnection
 
   #bind(destination: Endpoint, name: string | null): void {
     const { addon, stats, address } = this.#environment;
-    if (stats.activeBinds >= MAX_BINDS) {
+    if (stats.activeBinds >= MAX_BINDS || !this.#takeShare()) {
       stats.bindsFull++;
       this.#refuse(Reply.GENERAL_FAILURE);
       return;
@@ -249,6 +252,17 @@ export class ServerConnection
     addon.localAddress(this.#client.fd, address);
     const near = readWords(address, 0, new Endpoint());
     this.#await(new ServerBind(this.#environment, this.peer, near, destination, this), name);
+  }
+
+  /** False: its client has too many associations and BINDs. */
+  #takeShare(): boolean {
+    this.#hasShare = this.#environment.shares.enter(this.peer) === "admitted";
+    return this.#hasShare;
+  }
+
+  #giveShare(): void {
+    if (this.#hasShare) this.#environment.shares.leave(this.peer);
+    this.#hasShare = false;
   }
 
   /** The first of BIND's two replies. */
@@ -272,6 +286,7 @@ export class ServerConnection
       return;
     }
     stats.granted++;
+    this.#giveShare();
     this.#phase = Phase.SERVING;
     this.#source = null;
     this.#negotiation = null;
@@ -289,7 +304,7 @@ export class ServerConnection
   /** RFC 1928 §7. */
   #associate(expected: Endpoint): void {
     const { addon, timers, stats, address } = this.#environment;
-    if (stats.activeAssociations >= MAX_ASSOCIATIONS) {
+    if (stats.activeAssociations >= MAX_ASSOCIATIONS || !this.#takeShare()) {
       stats.associationsFull++;
       this.#refuse(Reply.GENERAL_FAILURE);
       return;

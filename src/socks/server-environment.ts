@@ -6,6 +6,7 @@ import type { Log } from "../log.ts";
 import type { MemoryLayout } from "../memory.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import type { Verdict } from "./access.ts";
+import type { ClientTable } from "./client-table.ts";
 import type { CredentialTable } from "./credentials.ts";
 import type { NameResolver } from "./name-resolver.ts";
 import type { OwnSockets } from "./own-sockets.ts";
@@ -37,6 +38,8 @@ export interface ConnectionEnvironment extends RelayEnvironment {
   readonly translate: ((destination: Endpoint) => void) | null;
   /** SOCKS6 is spoken, too. */
   readonly socks6: boolean;
+  /** Associations and waiting BINDs of each client. */
+  readonly shares: ClientTable;
   /** What the fragments of all associations are kept in. */
   readonly fragments: FragmentStore;
   /** Five int32 for the call at hand. */

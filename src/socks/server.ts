@@ -97,6 +97,8 @@ const BACKLOG = 1024;
 const ACCEPTS_PER_EVENT = 64;
 /** How long accepting pauses after EMFILE and the like. */
 const ACCEPT_BACK_OFF = 100;
+/** Associations and waiting BINDs of one client, where clients are limited at all: a quarter of either is for others. */
+export const MAX_SHARE = 768;
 /** How old the list of this host's addresses may be. */
 const OWN_ADDRESSES_LIFE = 5000;
 
@@ -132,6 +134,7 @@ export class SocksServer
   readonly tcpHalfClosed: number;
   readonly udpIdle: number;
   readonly fragments: FragmentStore;
+  readonly shares: ClientTable;
   readonly #policy: AccessPolicy;
   readonly #clients: ClientTable;
   readonly #connections = new Set<ServerConnection>();
@@ -173,7 +176,9 @@ export class SocksServer
     this.udpIdle = options.udpIdle ?? UDP_IDLE;
     this.fragments = new FragmentStore(timers);
     this.#policy = new AccessPolicy(options.allowPrivate, options.rules);
-    this.#clients = new ClientTable(options.allowClients ?? [], options.maxPerClient ?? 0);
+    const { maxPerClient = 0 } = options;
+    this.#clients = new ClientTable(options.allowClients ?? [], maxPerClient);
+    this.shares = new ClientTable([], Math.min(maxPerClient, MAX_SHARE));
   }
 
   /**

@@ -2,6 +2,7 @@
 
 import { connect, type Socket } from "node:net";
 import { afterEach, expect, test } from "vitest";
+import { MAX_SHARE } from "../../src/socks/server.ts";
 import { BIND_WAIT, MAX_BINDS } from "../../src/socks/server-bind.ts";
 import { parseAddress } from "../../src/stack/wire/address.ts";
 import {
@@ -11,6 +12,7 @@ import {
   GREETING,
   openDescriptors,
   openServer,
+  request,
   until,
 } from "./server-harness.ts";
 
@@ -197,6 +199,27 @@ test("a client that leaves takes its listening socket with it", async () => {
     await until(() => late.error !== null);
   }
   expect(server.stats.abandoned).toBe(2);
+});
+
+test("one client has its share of BINDs and associations, and gets it back", async () => {
+  const { server, port } = openServer({ maxPerClient: 2 * MAX_SHARE });
+  const all = await Promise.all(Array.from({ length: MAX_SHARE }, () => bound(port)));
+  expect(all.every(({ reply }) => reply[1] === 0)).toBe(true);
+  expect((await bound(port)).reply[1]).toBe(1);
+  const associate = request(0, 3).fill(0, 4);
+  expect((await bound(port, associate)).reply[1]).toBe(1);
+  const other = new Client(port, "127.0.0.1", "127.0.0.2");
+  other.write(...GREETING, ...associate);
+  expect((await other.take(12))?.[3]).toBe(0);
+  // One by being connected to, one by leaving.
+  new Peer(all[0]?.port as number);
+  await until(() => server.stats.activeBinds === MAX_SHARE - 1);
+  all[1]?.client.socket.destroy();
+  await until(() => server.stats.activeBinds === MAX_SHARE - 2);
+  expect((await bound(port, associate)).reply[1]).toBe(0);
+  expect((await bound(port)).reply[1]).toBe(0);
+  expect((await bound(port)).reply[1]).toBe(1);
+  expect(server.stats).toMatchObject({ bindsFull: 2, associationsFull: 1 });
 });
 
 test("BINDs beyond the bound are refused with 01, and closing the server closes the others", async () => {
