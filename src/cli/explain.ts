@@ -61,7 +61,7 @@ function explain(target: string, flags: ExplainFlags): void {
   const byName = question.name !== null;
   standardOutput(`${flags.proto} to ${target}, by ${byName ? "name" : "address"}\n`);
   const tells = flags.proto === "tcp" && flags.sniff?.includes(question.target.port) === true;
-  if (byName && !tells && !hasNames(flags.dns, flags.proxy)) {
+  if (byName && !tells && !hasNames(flags.dns, proxies(flags))) {
     standardOutput(
       "  note: a flow has a name only under --dns fake (or with a socks5h:// proxy), or by --sniff\n",
     );
@@ -99,9 +99,14 @@ const REJECTIONS = {
   udp: { rst: "ICMP, port unreachable", icmp: "ICMP, administratively prohibited" },
 } as const;
 
-function defaultProxy({ proxy }: ExplainFlags): string {
+/** As `run` and `exec` would have them. */
+function proxies({ proxy }: ExplainFlags): readonly string[] {
   const everywhere = process.env["ALL_PROXY"] || process.env["all_proxy"];
-  const urls = proxy.length > 0 || !everywhere ? proxy : [everywhere];
+  return proxy.length > 0 || !everywhere ? proxy : [everywhere];
+}
+
+function defaultProxy(flags: ExplainFlags): string {
+  const urls = proxies(flags);
   if (urls.length === 0) return "the built-in proxy, which goes out directly";
   return `the proxy, ${urls.map(withoutCredentials).join(" or ")}`;
 }

@@ -167,6 +167,15 @@ no rule is for it: goes to the proxy, socks5h://192.0.2.1:1080
     expect((await explain(target, ...more)).trimEnd().split("\n").at(-1)).toBe(end);
   });
 
+  test("knows by ALL_PROXY that flows have names", async () => {
+    vi.stubEnv("ALL_PROXY", "socks5h://u:secret@192.0.2.3");
+    expect(await main(["explain", "--rule", "any -> proxy", "a.example:1"]), stderr).toBe(0);
+    expect(stdout).toBe(`tcp to a.example:1, by name
+  1 any -> proxy: yes
+goes to the proxy, socks5h://192.0.2.3:1080
+`);
+  });
+
   test("says that names need a way to be known", async () => {
     expect(await explain("a.example:1", "--dns", "auto")).toContain(
       "\n  note: a flow has a name only under --dns fake (or with a socks5h:// proxy), or by --sniff\n",
