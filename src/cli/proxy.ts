@@ -155,8 +155,11 @@ function silence(flags: string, milliseconds: number): Option {
     .hideHelp();
 }
 
-/** Threads that getaddrinfo can keep waiting; libuv has four, unless told otherwise before the first is used. */
-const LOOKUP_THREADS = "64";
+/**
+ * Threads, of which libuv lends half to getaddrinfo (threadpool.c, slow_work_thread_threshold): to four clients whose
+ * names nobody answers. It has four, unless told otherwise before the first is used.
+ */
+const LOOKUP_THREADS = "128";
 
 async function proxy(flags: ProxyFlags, rules: readonly AccessRule[]): Promise<number> {
   process.env["UV_THREADPOOL_SIZE"] ??= LOOKUP_THREADS;
