@@ -3,8 +3,9 @@
  *
  * Equal names asked at the same time share one lookup, in the turn of whichever of their clients comes first. At most
  * {@link MAX_LOOKUPS} are in flight, of one client {@link MAX_PER_CLIENT}, and {@link MAX_WAITING} wait, clients taking
- * turns: names that nobody answers keep a thread of getaddrinfo for ten seconds and more, and keep only their own client
- * waiting. Answers are handed over inside a turn of the loop, in the resolver's order.
+ * turns; of all one client has at most {@link MAX_ASKED}. For names that nobody answers keep a thread of getaddrinfo for
+ * ten seconds and more, and keep only their own client waiting. Answers are handed over inside a turn of the loop, in the
+ * resolver's order.
  */
 
 import type { Endpoint } from "../stack/wire/address.ts";
@@ -14,6 +15,8 @@ import { clientKey } from "./client-table.ts";
 export const MAX_LOOKUPS = 256;
 export const MAX_PER_CLIENT = 16;
 export const MAX_WAITING = 4096;
+/** Questions of one client, those included that it does not wait for any more; a quarter of all is for others. */
+export const MAX_ASKED: number = (3 * (MAX_LOOKUPS + MAX_WAITING)) / 4;
 /** Addresses of one name that are tried. */
 export const MAX_ADDRESSES = 16;
 
@@ -44,6 +47,8 @@ export class NameResolver {
   /** Lookups under way by who asked. */
   readonly #running = new Map<ClientKey, number>();
   #handlers = 0;
+  /** The same by who asked. */
+  readonly #held = new Map<ClientKey, number>();
   #open = true;
 
   constructor(turn: Turn, lookup: Lookup = systemLookup) {
@@ -53,19 +58,22 @@ export class NameResolver {
 
   /** Starts or joins a lookup, for `client` if it is one's. False: too many are waiting, and the handler is not called. */
   resolve(name: string, handler: NameHandler, client: Endpoint | null = null): boolean {
-    if (this.#handlers >= MAX_LOOKUPS + MAX_WAITING) {
+    const key = client === null ? null : clientKey(client);
+    const held = this.#held.get(key) ?? 0;
+    if (this.#handlers >= MAX_LOOKUPS + MAX_WAITING || (key !== null && held >= MAX_ASKED)) {
       this.refused++;
       return false;
     }
     this.#handlers++;
+    this.#held.set(key, held + 1);
     let question = this.#asked.get(name);
     if (question === undefined) {
-      question = { handlers: [], clients: new Set() };
+      question = { handlers: [], askers: [], clients: new Set() };
       this.#asked.set(name, question);
     }
     question.handlers.push(handler);
+    question.askers.push(key);
     const { clients } = question;
-    const key = client === null ? null : clientKey(client);
     if (clients === null || clients.has(key)) return true;
     clients.add(key);
     const names = this.#waiting.get(key);
@@ -111,11 +119,10 @@ export class NameResolver {
 
   #finish(name: string, key: ClientKey, texts: readonly string[]): void {
     this.inFlight--;
-    const running = (this.#running.get(key) ?? 1) - 1;
-    if (running > 0) this.#running.set(key, running);
-    else this.#running.delete(key);
+    less(this.#running, key);
     if (!this.#open) return;
-    const handlers = this.#asked.get(name)?.handlers ?? [];
+    const { handlers, askers } = this.#asked.get(name) as Question;
+    for (const asker of askers) less(this.#held, asker);
     this.#asked.delete(name);
     this.#handlers -= handlers.length;
     this.#beginWaiting();
@@ -139,8 +146,17 @@ type ClientKey = number | string | null;
 /** One name and who asks for it. */
 interface Question {
   readonly handlers: NameHandler[];
+  /** Whose each handler is. */
+  readonly askers: ClientKey[];
   /** Null: the lookup has begun. */
   clients: Set<ClientKey> | null;
+}
+
+/** Counts one less; what is zero has no entry. */
+function less(counts: Map<ClientKey, number>, key: ClientKey): void {
+  const rest = (counts.get(key) ?? 1) - 1;
+  if (rest > 0) counts.set(key, rest);
+  else counts.delete(key);
 }
 
 /** getaddrinfo(3), in the order of the system (RFC 6724). */

@@ -5,7 +5,7 @@ import { afterEach, expect, test } from "vitest";
 import { TunnelError } from "../../src/errors.ts";
 import { type AccessRule, parseAccessRule } from "../../src/socks/access-rules.ts";
 import { SLOT_OCTETS } from "../../src/socks/buffers.ts";
-import { MAX_PER_CLIENT, MAX_WAITING } from "../../src/socks/name-resolver.ts";
+import { MAX_ASKED, MAX_PER_CLIENT, MAX_WAITING } from "../../src/socks/name-resolver.ts";
 import { LINGER, NEGOTIATION } from "../../src/socks/server-connection.ts";
 import { ATTEMPT, CONNECTING } from "../../src/socks/server-dial.ts";
 import { replyOfErrno } from "../../src/socks/server-errno.ts";
@@ -340,6 +340,21 @@ test("names that nobody answers keep only their own client waiting", () => {
   ask("alive-4", "192.0.2.2");
   ask("alive-6", "2001:db8::1");
   expect(begun.slice(MAX_PER_CLIENT)).toEqual(["alive-4", "alive-6"]);
+});
+
+test("one client has three quarters of the questions, and gets back what was answered", () => {
+  const begun: Array<() => void> = [];
+  const { server } = openServer({}, { lookup: (_name, done) => begun.push(() => done([])) });
+  const ask = (name: string, client: string): boolean =>
+    server.names.resolve(name, { onAddresses: () => {} }, parseAddress(client));
+  for (let i = 0; i < MAX_ASKED; i++) expect(ask(`dead-${i >> 1}`, "192.0.2.1")).toBe(true);
+  expect(ask("one-more", "192.0.2.1")).toBe(false);
+  expect(ask("one-more", "192.0.2.2")).toBe(true);
+  begun[0]?.();
+  expect(ask("two-more", "192.0.2.1")).toBe(true);
+  expect(ask("two-more", "192.0.2.1")).toBe(true);
+  expect(ask("two-more", "192.0.2.1")).toBe(false);
+  expect(server.names.refused).toBe(2);
 });
 
 test("a name that waits for another client's turn is asked for in one's own, once for both", () => {
