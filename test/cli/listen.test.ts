@@ -2,7 +2,6 @@
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { main } from "../../src/cli/main.ts";
-import { closedPort } from "../socks/server-harness.ts";
 import { ScriptedProxy } from "../support/scripted-proxy.ts";
 
 let stdout = "";
