@@ -39,8 +39,9 @@ test(`with ${FLOWS} idle flows nothing ticks: at most one wake-up a second`, asy
   const argv = [process.execPath, CLI, "exec", "--log-level", "error", "--"];
   const running = world.start(world.client, [...argv, process.execPath, "-e", client]);
   await running.says("all open");
-  // Pages free for five seconds go back, V8 tidies up: that is not idle yet.
-  await pause(8);
+  // Pages free for five seconds go back, V8 tidies up, and ten seconds after each client came the built-in server looks
+  // whether it has asked for something: that is not idle yet.
+  await pause(11);
   const pid = running.child.pid as number;
   const before = wakeUps(pid);
   await pause(SECONDS);

@@ -47,8 +47,9 @@ test.each([
 ])("a worker that %s leaves no descriptor behind", async (_, ending, terminate, status) => {
   await runWorker(ending, terminate);
   const before = descriptors();
-  for (let i = 0; i < 3; i++) expect(await runWorker(ending, terminate)).toBe(status);
-  expect(descriptors()).toBe(before);
+  for (let i = 0; i < 5; i++) expect(await runWorker(ending, terminate)).toBe(status);
+  // The runner of the tests may close some of its own meanwhile.
+  expect(descriptors()).toBeLessThanOrEqual(before);
 });
 
 test("two workers have memories of their own", async () => {
