@@ -1,6 +1,22 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
+/** End-to-end tests that wait for programs more than they work: these do not disturb each other. */
+const MOSTLY_WAITING = [
+  "cli-errors",
+  "credentials",
+  "exec",
+  "hidden-credentials",
+  "listen",
+  "names",
+  "pipelining",
+  "pools",
+  "proxy-curl",
+  "refusals",
+  "rules",
+  "spawn",
+].map((name) => `test/e2e/${name}.test.ts`);
+
 export default defineConfig({
   test: {
     pool: "forks",
@@ -28,9 +44,21 @@ export default defineConfig({
         test: {
           name: "e2e",
           include: ["test/e2e/**/*.test.ts"],
+          exclude: MOSTLY_WAITING,
           testTimeout: 120_000,
           hookTimeout: 60_000,
           fileParallelism: false,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          name: "e2e-waiting",
+          include: MOSTLY_WAITING,
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
+          maxWorkers: availableParallelism(),
+          sequence: { groupOrder: 2 },
         },
       },
       {

@@ -137,7 +137,7 @@ function suite(name, timeout) {
     const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${output}`];
     const { status } = spawnSync(
       "npx",
-      ["vitest", "run", "--project", name, ...reporters, ...args],
+      ["vitest", "run", "--project", name === "e2e" ? "e2e*" : name, ...reporters, ...args],
       {
         stdio: ["ignore", "inherit", "inherit"],
         timeout,
