@@ -1,31 +1,9 @@
 /** What a user reads of `tun2socks listen` when it cannot listen. */
 
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { main } from "../../src/cli/main.ts";
+import { stderr, stdout } from "../support/command-output.ts";
 import { ScriptedProxy } from "../support/scripted-proxy.ts";
-
-let stdout = "";
-let stderr = "";
-
-beforeEach(() => {
-  stdout = "";
-  stderr = "";
-  vi.stubEnv("ALL_PROXY", undefined);
-  vi.stubEnv("all_proxy", undefined);
-  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    stdout += text;
-    return true;
-  });
-  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    stderr += text;
-    return true;
-  });
-});
-
-afterEach(() => {
-  vi.restoreAllMocks();
-  vi.unstubAllEnvs();
-});
 
 test.each([
   ["listen --to 127.0.0.1:80", "no proxy given; write -p socks5://host:port (ERR_USAGE)"],

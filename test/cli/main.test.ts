@@ -1,30 +1,8 @@
 /** What a user reads: help that fits a screen, and one line for every mistake on the command line. */
 
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { main } from "../../src/cli/main.ts";
-
-let stdout = "";
-let stderr = "";
-
-beforeEach(() => {
-  stdout = "";
-  stderr = "";
-  vi.stubEnv("ALL_PROXY", undefined);
-  vi.stubEnv("all_proxy", undefined);
-  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    stdout += text;
-    return true;
-  });
-  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    stderr += text;
-    return true;
-  });
-});
-
-afterEach(() => {
-  vi.restoreAllMocks();
-  vi.unstubAllEnvs();
-});
+import { forgetOutput, stderr, stdout } from "../support/command-output.ts";
 
 describe("help", () => {
   const pages = [
@@ -53,7 +31,7 @@ describe("help", () => {
   test("help COMMAND is COMMAND --help", async () => {
     await main(["exec", "--help"]);
     const expected = stdout;
-    stdout = "";
+    forgetOutput();
     expect(await main(["help", "exec"])).toBe(0);
     expect(stdout).toBe(expected);
   });

@@ -8,15 +8,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createServer as createTlsServer } from "node:tls";
 import dnsPacket from "dns-packet";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { main } from "../../src/cli/main.ts";
 import type { ProbeCard } from "../../src/probe/card.ts";
 import { closeAll, openServer } from "../socks/server-harness.ts";
 import { SERVER, SERVER_PIN } from "../support/certificates.ts";
+import { forgetOutput, stderr, stdout } from "../support/command-output.ts";
 import { type ProxyScript, ScriptedProxy } from "../support/scripted-proxy.ts";
 
-let stdout = "";
-let stderr = "";
 const proxies: ScriptedProxy[] = [];
 const servers: Array<Server | UdpSocket> = [];
 /** A port where somebody listens, and one where nobody does. */
@@ -26,18 +25,6 @@ let closed = 0;
 let echo = "";
 
 beforeEach(async () => {
-  stdout = "";
-  stderr = "";
-  vi.stubEnv("ALL_PROXY", undefined);
-  vi.stubEnv("all_proxy", undefined);
-  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    stdout += text;
-    return true;
-  });
-  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    stderr += text;
-    return true;
-  });
   target = await listen();
   closed = await listen();
   servers.pop()?.close();
@@ -45,8 +32,6 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  vi.restoreAllMocks();
-  vi.unstubAllEnvs();
   for (const server of servers.splice(0)) server.close();
   for (const proxy of proxies.splice(0)) await proxy.close();
   await closeAll();
@@ -212,7 +197,7 @@ test("who takes each recv for one message does not pipeline", async () => {
 test("of what is not SOCKS5 the questions that it has no words for are left out", async () => {
   const { port } = openServer({ socks6: true });
   for (const scheme of ["socks4a", "socks6"]) {
-    stdout = "";
+    forgetOutput();
     expect(await card(`${scheme}://127.0.0.1:${port}`)).toMatchObject({
       methods: null,
       handshake: { roundTrips: 1 },

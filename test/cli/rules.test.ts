@@ -3,34 +3,12 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, describe, expect, test, vi } from "vitest";
 import { main } from "../../src/cli/main.ts";
+import { forgetOutput, stderr, stdout } from "../support/command-output.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "tun2socks-rules-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
-
-let stdout = "";
-let stderr = "";
-
-beforeEach(() => {
-  stdout = "";
-  stderr = "";
-  vi.stubEnv("ALL_PROXY", undefined);
-  vi.stubEnv("all_proxy", undefined);
-  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    stdout += text;
-    return true;
-  });
-  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    stderr += text;
-    return true;
-  });
-});
-
-afterEach(() => {
-  vi.restoreAllMocks();
-  vi.unstubAllEnvs();
-});
 
 /** Writes tunnel.yaml. Returns its path. */
 function file(text: string): string {
@@ -222,7 +200,7 @@ describe("a mistake ends run and exec with one line:", () => {
   ])("%j", async (argv, message) => {
     expect(await main(["run", "-d", "tun-none", ...argv])).toBe(2);
     expect(stderr).toBe(`tun2socks: ${message} (ERR_USAGE)\n`);
-    stderr = "";
+    forgetOutput();
     expect(await main(["exec", ...argv, "--", "true"])).toBe(125);
     expect(stderr).toBe(`tun2socks: ${message} (ERR_USAGE)\n`);
   });
@@ -241,7 +219,7 @@ test("a file's values are those of flags, and what the command line says wins", 
   // It is what it would be on the command line: of no use without --dns fake.
   expect(await main(["run", "-d", "tun-none", "--config", path])).toBe(2);
   expect(stderr).toContain("cannot use --dns-real: no name is anything else than real");
-  stderr = "";
+  forgetOutput();
   const other = file("proxy: socks5h://x\ndns-real: [a.example]\n");
   expect(await main(["run", "-d", "tun-none", "--config", other, "-p", "socks5://x"])).toBe(2);
   expect(stderr).toContain("cannot use --dns-real: no name is anything else than real");
