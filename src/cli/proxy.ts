@@ -5,6 +5,8 @@ import { createLog, type Log, type LogLevel } from "../log.ts";
 import { Loop } from "../loop.ts";
 import { MEMORY_OCTETS_WITH_SERVER, mapMemory } from "../memory.ts";
 import { addon } from "../native/binding.ts";
+import { withoutHostBits } from "../network-prefix.ts";
+import { formatRange } from "../rules/rule.ts";
 import { type AccessRule, parseAccessRule } from "../socks/access-rules.ts";
 import { parseUserFile } from "../socks/credentials.ts";
 import { SocksServer } from "../socks/server.ts";
@@ -107,6 +109,7 @@ function accessRule(rules: AccessRule[], isAllow: boolean): Option {
     if (rule === null) {
       throw usage(`"${text}" is not a rule`, "write all:25, 10.0.0.0/8, [2001:db8::1]:80,443");
     }
+    if (rule.cidr !== null) refuseHostBits(text, rule.cidr);
     return rule;
   });
   const what = `${isAllow ? "serve" : "refuse"} this destination; may be repeated`;
@@ -120,11 +123,20 @@ function allowClient(): Option {
     const cidr = parseCidr(text);
     if (cidr === null)
       throw usage(`"${text}" is not a prefix`, "write 192.0.2.0/24 or 2001:db8::1");
+    refuseHostBits(text, cidr);
     return cidr;
   });
   return new Option("--allow-client <cidr>", "only these may be clients; may be repeated")
     .argParser((text, earlier: readonly Cidr[]) => [...earlier, parse(text)])
     .default([]);
+}
+
+/** @throws TunnelError ERR_USAGE: nothing is opened that who wrote it may not have meant. */
+function refuseHostBits(text: string, cidr: Cidr): void {
+  const meant = withoutHostBits(cidr);
+  if (meant !== null) {
+    throw usage(`"${text}" has bits behind its prefix`, `write ${formatRange(meant)}`);
+  }
 }
 
 /** The rest is rare, and the help one screen: README.md has it. */

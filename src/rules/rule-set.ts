@@ -6,10 +6,10 @@
  */
 
 import { TunnelError } from "../errors.ts";
+import { mask } from "../network-prefix.ts";
 import { globs, isBelow } from "../relay/name-patterns.ts";
 import type { Endpoint } from "../stack/wire/address.ts";
 import type { DomainPattern, Protocol, Rule } from "./rule.ts";
-import { mask } from "./rule-text.ts";
 
 /** Rules at most: a flow that none is for is compared with all. */
 export const MAX_RULES = 10_000;

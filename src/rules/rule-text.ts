@@ -11,8 +11,9 @@
  */
 
 import { TunnelError } from "../errors.ts";
+import { withoutHostBits } from "../network-prefix.ts";
 import { parseNamePattern } from "../relay/name-patterns.ts";
-import { type Cidr, Endpoint, parseCidr } from "../stack/wire/address.ts";
+import { type Cidr, parseCidr } from "../stack/wire/address.ts";
 import { suggestion } from "../suggestion.ts";
 import {
   type Action,
@@ -150,24 +151,11 @@ function parseRange(text: string): Cidr {
   if (range === null) {
     throw bad(`${quote(text)} is no range of addresses`, "write 10.0.0.0/8, 192.0.2.1 or fd00::/8");
   }
-  const { address, bits } = range;
-  const network = new Endpoint().set(
-    address.w0 & mask(bits),
-    address.w1 & mask(bits - 32),
-    address.w2 & mask(bits - 64),
-    address.w3 & mask(bits - 96),
-    0,
-  );
-  if (!network.sameAddress(address)) {
-    const meant = formatRange({ address: network, bits });
-    throw bad(`${quote(text)} has bits behind its prefix`, `write ${meant}`);
+  const meant = withoutHostBits(range);
+  if (meant !== null) {
+    throw bad(`${quote(text)} has bits behind its prefix`, `write ${formatRange(meant)}`);
   }
   return range;
-}
-
-/** The first `bits` of a word. */
-export function mask(bits: number): number {
-  return bits <= 0 ? 0 : bits >= 32 ? -1 : -1 << (32 - bits);
 }
 
 function parsePorts(text: string): PortRange {

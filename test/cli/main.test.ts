@@ -138,6 +138,16 @@ describe("mistakes", () => {
     ["proxy --listen x", 2, 'cannot use --listen: "x" is not an address; write 192.0.2.1, 192.0'],
     ["proxy --allow x", 2, 'cannot use --allow: "x" is not a rule; write all:25, 10.0.0.0/8, ['],
     ["proxy --deny all:x", 2, 'cannot use --deny: "all:x" is not a rule; write all:25, 10.0.0.'],
+    [
+      "proxy --allow 10.0.0.5/8:80",
+      2,
+      'cannot use --allow: "10.0.0.5/8:80" has bits behind its prefix; write 10.0.0.0/8 (ERR_USAGE)',
+    ],
+    [
+      "proxy --allow-client fd00::1/8",
+      2,
+      'cannot use --allow-client: "fd00::1/8" has bits behind its prefix; write fd00::/8 (ERR_USAGE)',
+    ],
     ["proxy --allow-client x", 2, 'cannot use --allow-client: "x" is not a prefix; write 192.0'],
     ["proxy --max-clients 0", 2, 'cannot use --max-clients: "0" is not a number in range; write'],
     ["proxy --bind-address ::", 2, 'cannot use --bind-address: "::" is not an address of a host'],
