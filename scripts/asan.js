@@ -102,8 +102,10 @@ function tests(env) {
 }
 
 function vitest(env, ...filters) {
-  // Threads: vitest kills its forks, and a killed process is not searched for leaks.
-  const options = ["run", "--pool=threads", "--testTimeout=60000", "--reporter=dot"];
+  // Threads: vitest kills its forks, and a killed process is not searched for leaks. One at a time: tests count the descriptors
+  // of the process, which all threads share.
+  const threads = ["--pool=threads", "--no-file-parallelism", "--maxWorkers=1"];
+  const options = ["run", ...threads, "--testTimeout=60000", "--reporter=dot"];
   const program = join(root, "node_modules/vitest/vitest.mjs");
   const { status } = spawnSync(process.execPath, [program, ...options, ...filters], {
     cwd: copy,
